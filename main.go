@@ -1,0 +1,185 @@
+// Command holdfast is a Gin service that replaces its own binary while it runs,
+// and the tools around it. The packages beside this file are what an own service
+// imports; this is the wiring.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+
+	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/routes"
+	"github.com/holdfast-go/holdfast/routes/demo"
+	"github.com/holdfast-go/holdfast/upgrade"
+	"github.com/holdfast-go/holdfast/upgrade/settings"
+)
+
+// build is set by the linker: -ldflags "-X main.build=1.2.3".
+var build string
+
+// Exit codes.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+type commands struct {
+	Serve   serve   `cmd:"" help:"Serve, and replace the binary on SIGUSR2 without losing a request."`
+	Check   check   `cmd:"" help:"Check settings, files and certificates as 'serve' would use them; bind nothing."`
+	Wait    wait    `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`
+	Demo    demonst `cmd:"" name:"demo" help:"Watch it: a server under load, upgraded five times, and every request counted."`
+	Version version `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run maps errors to exit codes; each is one line on stderr.
+func run(args []string, stdout, stderr io.Writer) int {
+	if build == "" {
+		build = upgrade.Revision()
+	}
+	var cli commands
+	parser, err := kong.New(&cli,
+		kong.Name("holdfast"),
+		kong.Description("Holdfast replaces the binary under a running Gin service without one client noticing."),
+		kong.DefaultEnvars("HOLDFAST"),
+		kong.Writers(stdout, stderr),
+		kong.BindTo(stdout, (*io.Writer)(nil)),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "holdfast:", err)
+		return exitFailure
+	}
+	ctx, err := parser.Parse(args)
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "holdfast: %v (see holdfast --help)\n", err)
+		return exitUsage
+	}
+	if err := ctx.Run(); err != nil {
+		_, _ = fmt.Fprintln(stderr, "holdfast:", err)
+		return exitFailure
+	}
+	return 0
+}
+
+type serve struct {
+	settings.Server
+	Config settings.File `help:"YAML file with settings; the keys are the names of these flags." placeholder:"FILE"`
+}
+
+// Run serves until this generation is done.
+func (s *serve) Run() error {
+	log, reopen, err := logger(&s.Server)
+	if err != nil {
+		return err
+	}
+	token, err := s.Token()
+	if err != nil {
+		return err
+	}
+	cfg := s.Server.Config()
+	cfg.Log, cfg.ReopenLog, cfg.Build = &log, reopen, build
+	p, err := upgrade.New(cfg)
+	if err != nil {
+		return err
+	}
+	engine := routes.New(routes.Deps{
+		Log: p.Log(), Build: p.Build(), Generation: p.Generation(), Started: p.Started(),
+		Ready: p.Ready, Leaving: handoff.Leaving, Identify: s.Identify,
+		RequestTimeout: s.RequestTimeout, BodyLimit: int64(s.BodyLimit), Token: token,
+	})
+	if err := p.ServeHandler(engine); err != nil {
+		return err
+	}
+	return p.Run(context.Background())
+}
+
+// logger writes JSON, or for people on a terminal.
+func logger(s *settings.Server) (zerolog.Logger, func() error, error) {
+	level, err := zerolog.ParseLevel(s.LogLevel)
+	if err != nil {
+		return zerolog.Nop(), nil, err
+	}
+	var w io.Writer = os.Stderr
+	var reopen func() error
+	if s.LogFile != "" {
+		f, err := upgrade.OpenLogFile(s.LogFile)
+		if err != nil {
+			return zerolog.Nop(), nil, err
+		}
+		w, reopen = f, f.Reopen
+	}
+	if s.LogFormat == "console" || (s.LogFormat == "auto" && s.LogFile == "" && isatty.IsTerminal(os.Stderr.Fd())) {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+	}
+	zerolog.TimeFieldFormat = time.RFC3339Nano
+	return zerolog.New(w).Level(level).With().Timestamp().Logger(), reopen, nil
+}
+
+type check struct {
+	settings.Server
+	Config settings.File `help:"YAML file with settings; the keys are the names of these flags." placeholder:"FILE"`
+}
+
+// Run is what a deploy executes on a new binary before it goes live.
+func (c *check) Run(out io.Writer) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "holdfast %s: settings, files and certificates are in order\n", build)
+	return err
+}
+
+type wait struct {
+	PIDFile string        `name:"pid-file" required:"" help:"The service's PID file." placeholder:"PATH"`
+	Timeout time.Duration `help:"Give up after this time." default:"2m"`
+	PID     int           `arg:"" optional:"" help:"The process that was signalled ($MAINPID under systemd); default: the one in the PID file."`
+}
+
+// Run tells the truth after `kill -USR2`: exit 0 only when a new generation serves.
+func (w *wait) Run(out io.Writer) error {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	ctx, cancel = context.WithTimeoutCause(ctx, w.Timeout, errors.New("no outcome within "+w.Timeout.String()))
+	defer cancel()
+	o, err := upgrade.Wait(ctx, w.PIDFile, w.PID)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "upgrade %d succeeded: pid %d serves in place of pid %d, after %s\n",
+		o.Number, o.To, o.From, o.Ended.Sub(o.Requested).Round(time.Millisecond))
+	return err
+}
+
+type demonst struct {
+	Upgrades int `help:"How often to upgrade." default:"5"`
+}
+
+// Run shows what the project is about, in a minute.
+func (d *demonst) Run(out io.Writer) error {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	return demo.Run(ctx, out, demo.Options{Upgrades: d.Upgrades})
+}
+
+type version struct{}
+
+// Run prints one line.
+func (version) Run(out io.Writer) error {
+	_, err := fmt.Fprintln(out, "holdfast", build, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
+	return err
+}

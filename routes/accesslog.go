@@ -1,0 +1,103 @@
+package routes
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/rs/zerolog"
+)
+
+// Bounds of what a client can make one log line carry.
+const (
+	maxLoggedPath   = 1024
+	maxLoggedMethod = 32
+)
+
+// Logger returns the engine's logger with the request's id stamped on it. It is
+// built anew by each call: most requests log nothing of their own, and the ones
+// that do pay for it.
+func Logger(c *gin.Context) zerolog.Logger {
+	v, _ := c.Get(keyLogger)
+	log, ok := v.(*zerolog.Logger)
+	if !ok {
+		return zerolog.Nop()
+	}
+	return log.With().Str("request_id", RequestID(c)).Logger()
+}
+
+// accessLog writes one line for each request, when it has ended. Levels: error
+// for 5xx, warn for 4xx, info for the rest, where 499 belongs to the rest, since
+// clients leave all the time, and a probe's 503 is a warning, since it is the
+// right answer of a process that drains.
+//
+// The query string and the headers are never logged: that is where tokens are.
+func accessLog(log zerolog.Logger) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		start := time.Now()
+		c.Set(keyLogger, &log)
+		finished := false
+		// Deferred, so that a request that is aborted by panic has its line too.
+		defer func() { logRequest(&log, c, time.Since(start), !finished) }()
+		c.Next()
+		finished = true
+	}
+}
+
+func logRequest(log *zerolog.Logger, c *gin.Context, took time.Duration, aborted bool) {
+	status := c.Writer.Status()
+	switch {
+	case c.GetBool(keyClientGone):
+		status = StatusClientGone
+	case aborted && !c.Writer.Written():
+		// The client saw its connection closed. No status was sent, and the 200
+		// that Gin presumes would be a lie.
+		status = http.StatusInternalServerError
+	}
+	e := log.WithLevel(levelOf(status, c.FullPath(), aborted))
+	if !e.Enabled() {
+		return
+	}
+	bytes := max(c.Writer.Size(), 0)
+	if c.Request.Method == http.MethodHead {
+		bytes = 0 // written by the handler, dropped by net/http
+	}
+	e.Str("request_id", RequestID(c)).
+		Str("method", clip(c.Request.Method, maxLoggedMethod)).
+		Str("path", clip(c.Request.URL.Path, maxLoggedPath)).
+		Str("route", c.FullPath()).
+		Int("status", status).
+		Int("bytes", bytes).
+		Float64("duration_ms", float64(took.Microseconds())/1000).
+		Str("peer", c.Request.RemoteAddr)
+	if aborted {
+		e.Bool("aborted", true)
+	}
+	if last := c.Errors.Last(); last != nil {
+		e.AnErr("error", last.Err)
+	}
+	e.Msg("request")
+}
+
+func levelOf(status int, route string, aborted bool) zerolog.Level {
+	switch {
+	case status == StatusClientGone:
+		return zerolog.InfoLevel
+	case aborted:
+		return zerolog.ErrorLevel
+	case status >= 500 && (route == "/readyz" || route == "/health"):
+		return zerolog.WarnLevel
+	case status >= 500:
+		return zerolog.ErrorLevel
+	case status >= 400:
+		return zerolog.WarnLevel
+	}
+	return zerolog.InfoLevel
+}
+
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n] + "…"
+}

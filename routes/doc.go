@@ -1,0 +1,43 @@
+// Package routes is the HTTP face of a Holdfast service: the Gin engine, its
+// middleware, the probes, and the demonstration routes.
+//
+// What it promises:
+//
+//   - Every request that reaches the engine leaves one log line and carries one
+//     request id, which the answer, the error body and the log line share.
+//   - Every error the engine answers has one form, 404 and 405 included:
+//     {"error":{"code":"…","message":"…","request_id":"…","fields":[…]}}
+//   - A request that was not answered is never made to look like a 200: time
+//     that ran out is a 503, a body that never arrived a 408, a client that went
+//     away a 499.
+//   - Nothing starts a goroutine per request; a handler runs on the goroutine
+//     net/http gave it, so when the handler has returned, its work has ended. The
+//     one exception, the watcher of a WebSocket, is waited for by its handler.
+//
+// Its limits:
+//
+//   - What net/http answers by itself never gets here and has its own form: a
+//     malformed request line (400), headers that are too large (431), OPTIONS *.
+//   - The request timeout ends work that looks at its context, and reads of the
+//     body. It does not interrupt a handler that ignores its context, nor a write
+//     to a client that does not read: that is http.Server's WriteTimeout.
+//   - A client going away is noticed once the request's body has been read, as
+//     net/http only then watches the connection. It is not noticed at all behind
+//     a pipelined request.
+//   - No proxy is trusted: peer is the address the connection came from.
+//   - WebSockets need HTTP/1.1; RFC 8441 (over HTTP/2) is not spoken.
+//
+// A request on its way in and out:
+//
+//	request ─ request id ─ identify ─ access log ─ recovery ─ deadline ─ body limit ─ route
+//	             │            │           │           │           │          │
+//	             │            │           │           │           │          └ 413
+//	             │            │           │           │           └ 503, 408, 499
+//	             │            │           │           └ 500 and the stack
+//	             │            │           └ one line, with the status that was decided inside
+//	             │            └ X-Pid, X-Generation
+//	             └ X-Request-Id
+//
+// The package knows nothing of upgrades. What it needs of the process around it
+// are two functions in [Deps]: Ready and Leaving.
+package routes

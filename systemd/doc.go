@@ -1,0 +1,65 @@
+// Package systemd is what a service needs to be a good child of systemd while it
+// replaces itself: it tells the manager which process serves, takes the sockets
+// that the manager passes, and keeps the next generation from inheriting what was
+// meant for this one only. Beside it stand the units and the deploy script.
+//
+// # Promise
+//
+//   - Without a manager ($NOTIFY_SOCKET is unset) everything here does nothing, at
+//     once and without an error.
+//   - When [Notifier.Ready] has returned nil, the manager has read it: it follows
+//     the new process, and the old one may exit.
+//   - No text that a service reports can be mistaken for a field of the protocol, or
+//     make a message so long that the manager drops it.
+//   - Every send and every wait is bounded by [Notifier.Timeout], also when the
+//     manager is stopped, frozen or busy.
+//   - A socket that the manager passed is taken once, whoever asks.
+//
+// # Limits
+//
+// It speaks to the manager only through its notification socket and environment, not
+// over D-Bus. $NOTIFY_SOCKET must be a Unix socket; AF_VSOCK is not spoken. Only
+// listening stream sockets are taken. The descriptor store is not used.
+//
+// A manager that accepts notifications but neither answers barriers nor closes the
+// descriptors it gets delays each Ready by Timeout; systemd has always done one of
+// the two.
+//
+// # One upgrade
+//
+//	old                                   new                       systemd
+//	RELOADING=1, MONOTONIC_USEC=…  ───────────────────────────────▶ reloading
+//	EXTEND_TIMEOUT_USEC=…                  │
+//	  │ starts new                         │
+//	  ├───────────────────────────────────▶│ EXTEND_TIMEOUT_USEC=… ▶ waits on
+//	  │                                    │ (each warm-up hook)
+//	  │                                    │ MAINPID=…, READY=1   ─▶ running, follows new
+//	  │                                    │ BARRIER=1 and a pipe ─▶ closes the pipe
+//	  │◀─────────────── confirmed ─────────│
+//	  │ drains, exits                      │ WATCHDOG=1 …
+//
+// and when it fails:
+//
+//	MAINPID=old, READY=1, STATUS=why  ────────────────────────────▶ running, follows old
+//
+// Why in this order:
+//
+//   - RELOADING=1 must be answered by READY=1, also when the reload failed, or the
+//     unit stays "reloading" until its time is up: sd_notify(3). MONOTONIC_USEC= is
+//     what Type=notify-reload (systemd 253) matches the READY=1 with; older managers
+//     ignore it.
+//   - TimeoutStartSec= bounds a reload as well; EXTEND_TIMEOUT_USEC= keeps it away
+//     while the service says that it still works: systemd.service(5).
+//   - MAINPID= and READY=1 travel in one message: between two, the manager would take
+//     the service for ready and still follow the old process.
+//   - Only when the barrier has come back may the old process exit. The manager
+//     that sees it exit first takes the service for dead and restarts it. It also needs
+//     the sender alive to find out whose message it reads: sd_notify_barrier(3).
+//   - The new process is the manager's grandchild, so NotifyAccess=all: main would
+//     drop its messages, systemd.service(5). The manager then "supervises a process
+//     which is not our child": it notices its end, but cannot wait for it, which is
+//     why holdfast.service has an ExecStop= that does.
+//   - $WATCHDOG_PID names the first generation. It is removed and $WATCHDOG_USEC is
+//     kept, so that every later generation knows that it must ping:
+//     sd_watchdog_enabled(3).
+package systemd

@@ -1,0 +1,268 @@
+package upgrade
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/holdfast-go/holdfast/handoff"
+)
+
+// attempt is one upgrade, seen from the old generation.
+type attempt struct {
+	outcome   Outcome
+	link      *handoff.Link    // nil where there is none
+	hello     *handoff.Message // of the new generation, once it has said it
+	committed bool             // the new generation has confirmed
+	reason    string           // why the new generation gave up, in its own words
+	err       error            // of tableflip's Upgrade
+	gone      bool             // its end of the link is closed
+	returned  bool             // tableflip's Upgrade has returned
+	overdue   *time.Timer
+}
+
+// pid is the new generation's, or 0 while it is not known.
+func (a *attempt) pid() int {
+	if a == nil || a.hello == nil {
+		return 0
+	}
+	return a.hello.PID
+}
+
+// begin starts an upgrade.
+func (l *loop) begin(r request) {
+	now := time.Now()
+	a := &attempt{outcome: Outcome{
+		Number: 1, Result: Running, From: os.Getpid(), Requested: r.at, Began: now,
+	}}
+	if l.outcome != nil {
+		a.outcome.Number = l.outcome.Number + 1
+	}
+	l.attempt = a
+	l.outcome = &a.outcome
+	l.enter(Upgrading)
+	l.publish()
+	l.log.Info().Int("upgrade", a.outcome.Number).Str("signal", r.signal).Msg("upgrade begins")
+	l.manager.Reloading("upgrading: a new generation starts", l.cfg.UpgradeTimeout)
+
+	if l.spent {
+		l.fail(a, "spawn", "an earlier successor died after it had taken over, and tableflip permits no second one: restart the service")
+		return
+	}
+	path, err := preflight()
+	if err != nil {
+		l.fail(a, "spawn", err.Error())
+		return
+	}
+	if err := l.makeLink(a); err != nil {
+		l.fail(a, "spawn", err.Error())
+		return
+	}
+	l.log.Debug().Str("binary", path).Msg("starting the new generation")
+	l.listeners.Go(func() { l.post(evUpgraded{a, l.Process.spawn()}) })
+}
+
+// makeLink makes the socketpair, greets the process that does not exist yet, and
+// leaves its end where the child inherits it.
+func (l *loop) makeLink(a *attempt) error {
+	link, remote, err := handoff.NewLink()
+	if err != nil {
+		l.log.Warn().Err(err).Msg("upgrading without a link between the generations")
+		return nil
+	}
+	defer func() { _ = remote.Close() }() // tableflip has a duplicate
+	if err := link.Send(l.hello()); err != nil {
+		_ = link.Close()
+		return err
+	}
+	// The same key each time: tableflip cannot remove a file, but replace it.
+	if err := l.tableflip.AddFile(linkFile, remote); err != nil {
+		_ = link.Close()
+		return fmt.Errorf("pass on link: %w", err)
+	}
+	a.link = link
+	l.listeners.Go(func() { l.listenSuccessor(a) })
+	return nil
+}
+
+// spawn has tableflip start the new process and waits until it is ready, has
+// failed, or is overdue.
+func (p *Process) spawn() error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := p.tableflip.Upgrade()
+		if err == nil {
+			return nil
+		}
+		// tableflip's own goroutine may learn a moment after us that this process is
+		// ready and that its parent has exited; it has no event for either. Both are
+		// certain here, so the answer changes within a scheduling delay.
+		switch err.Error() {
+		case "process is not ready yet", "parent hasn't exited":
+			<-tick.C
+			continue
+		}
+		return err
+	}
+}
+
+// fail ends an upgrade; this generation goes on.
+func (l *loop) fail(a *attempt, phase, reason string) {
+	a.outcome.Result, a.outcome.Phase, a.outcome.Reason = Failed, phase, reason
+	a.outcome.Ended, a.outcome.To = time.Now(), a.pid()
+	if a.link != nil {
+		_ = a.link.Close()
+		// tableflip drops the child's end when the next one replaces it, without
+		// closing it; only its finalizer does. A failed upgrade is rare enough to pay.
+		runtime.GC()
+	}
+	if a.overdue != nil {
+		a.overdue.Stop()
+	}
+	l.attempt = nil
+	l.log.Error().Int("upgrade", a.outcome.Number).Str("phase", phase).Str("reason", reason).
+		Dur("after_ms", a.outcome.Ended.Sub(a.outcome.Began)).Msg("upgrade failed: this generation goes on")
+	if l.stopping {
+		l.beginStop()
+		return
+	}
+	l.enter(Serving)
+	// The new one may have come as far as that.
+	if l.pid != nil && !l.pid.names() {
+		if err := l.pid.write(); err != nil {
+			l.log.Error().Err(err).Msg("PID file not restored")
+		}
+	}
+	l.publish()
+	l.manager.Resumed(fmt.Sprintf("serving, generation %d; upgrade failed: %s", l.generation, reason), os.Getpid())
+	l.next()
+}
+
+func (l *loop) onUpgraded(a *attempt, err error) {
+	a.returned = true
+	if a.err = err; err != nil {
+		// What it said before it died is in the link; after that comes evSuccessor.
+		if a.link == nil || a.gone || a.link.Finish() != nil {
+			l.fail(a, "start", l.explain(a))
+		}
+		return
+	}
+	l.spent = true // whatever comes: tableflip upgrades once
+	if l.stopping {
+		// The stop came in the moment of success: the new one has to go, too.
+		if pid := a.pid(); pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGTERM)
+		}
+	}
+	switch {
+	case a.committed:
+		l.handOver(a)
+	case a.link == nil, a.hello == nil && a.gone, a.hello != nil && !a.hello.Speaks():
+		l.handOver(a) // it does not speak to us, and has told everyone before it was ready
+	case a.gone:
+		l.fail(a, "commit", "the new generation died after it was ready")
+	default:
+		// Until it confirms that it serves under the PID file, this one accepts too.
+		wait := l.cfg.UpgradeTimeout
+		if a.hello == nil {
+			wait = helloTimeout // its greeting is on its way, or it has none
+		}
+		a.overdue = time.AfterFunc(wait, func() { l.post(evOverdue{a}) })
+	}
+}
+
+// explain makes tableflip's error a sentence, or lets the new process speak.
+func (l *loop) explain(a *attempt) string {
+	s := a.err.Error()
+	switch {
+	case a.reason != "":
+		return a.reason
+	case strings.Contains(s, "timed out"):
+		return fmt.Sprintf("the new process was not ready within %s and was killed", l.cfg.UpgradeTimeout)
+	case strings.HasPrefix(s, "child ") && strings.Contains(s, " exited: "):
+		_, status, _ := strings.Cut(s, " exited: ")
+		return "the new process ended before it was ready: " + status + "; its last words are in this log's stream"
+	case strings.HasPrefix(s, "child ") && strings.HasSuffix(s, " exited"):
+		return "the new process ended before it was ready: exit status 0"
+	case strings.Contains(s, "fork/exec: "):
+		_, why, _ := strings.Cut(s, "fork/exec: ")
+		return fmt.Sprintf("the binary %s cannot be executed: %s", os.Args[0], why)
+	case s == "terminating":
+		return "the service was told to stop"
+	}
+	return s
+}
+
+func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
+	if a != l.attempt {
+		return // of an upgrade that has failed
+	}
+	switch {
+	case m == nil:
+		a.gone = true
+		switch {
+		case a.returned && a.err != nil:
+			l.fail(a, "start", l.explain(a))
+		case a.hello == nil || !a.hello.Speaks():
+			// Closed by one that does not know the link: no news of its life.
+			if a.returned && l.State() == Upgrading {
+				l.handOver(a)
+			}
+		case l.State() == Draining:
+			l.log.Error().Int("successor", a.pid()).Msg("the new generation is gone while this one drains: hastening, so that the service manager can restart the service")
+			l.hurry()
+		case a.returned && !a.committed:
+			l.fail(a, "commit", "the new generation died after it was ready")
+		}
+	case m.Type == handoff.Hello:
+		a.hello = m
+		a.outcome.To = m.PID
+		l.log.Info().Str("build", m.Build).Int("successor", m.PID).Msg("hello from the new generation")
+		if a.overdue != nil && m.Speaks() {
+			a.overdue.Reset(l.cfg.UpgradeTimeout)
+		}
+	case m.Type == handoff.Failed:
+		a.reason = m.Reason
+	case m.Type == handoff.Committed:
+		a.committed = true
+		if a.returned {
+			l.handOver(a)
+		}
+	}
+}
+
+func (l *loop) onOverdue(a *attempt) {
+	if a != l.attempt || l.State() != Upgrading || a.committed {
+		return
+	}
+	if a.hello != nil {
+		l.log.Error().Int("successor", a.pid()).Msg("the new generation is ready but has not confirmed: handing over all the same")
+	}
+	l.handOver(a)
+}
+
+// handOver is the commit seen from here: the new generation serves, this one
+// only drains. It owns the PID file, the status and the service manager's
+// attention from now on.
+func (l *loop) handOver(a *attempt) {
+	if a.overdue != nil {
+		a.overdue.Stop()
+	}
+	l.enter(Draining)
+	l.log.Info().Int("upgrade", a.outcome.Number).Int("successor", a.pid()).
+		Dur("after_ms", time.Since(a.outcome.Began)).Msg("upgrade committed: this generation drains")
+	l.watchdog = nil
+	if l.queued != nil {
+		r := *l.queued
+		l.queued = nil
+		l.onRequest(r)
+	}
+	if l.stopping || (a.gone && a.hello != nil && a.hello.Speaks()) {
+		l.hurry()
+	}
+	l.leave(l.Process.drainOptions(), false)
+}

@@ -1,0 +1,177 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/holdfast-go/holdfast/handoff"
+)
+
+// Defaults of Config.
+const (
+	DefaultUpgradeTimeout = time.Minute
+	DefaultDrainTimeout   = 30 * time.Second
+	DefaultWarmUpTimeout  = 30 * time.Second
+	DefaultStopLinger     = time.Second
+)
+
+// Config says how a service runs. Only an address is required, and that only by
+// [Run].
+type Config struct {
+	// Addr and Addrs are what [Run] listens on: "[NAME=]HOST:PORT" or
+	// "[NAME=]unix:PATH". A listener without a name is called "http", or "https" with
+	// a certificate; further ones get a number. A socket that systemd passes under a
+	// listener's name is used instead of binding the address.
+	Addr  string
+	Addrs []string
+
+	// PIDFile is the path of the PID file. Beside it stand a lock (PIDFile.lock)
+	// that keeps two services apart, and the state (PIDFile.state, JSON) that [Wait]
+	// reads. Empty: none of them.
+	PIDFile string
+
+	// TLSCertFile and TLSKeyFile make [Run] serve TLS with HTTP/2. PEM; each generation
+	// reads them anew.
+	TLSCertFile, TLSKeyFile string
+
+	// UpgradeTimeout bounds the time from the start of the new process to its
+	// readiness; then it is killed. It includes the warm-up. Default 1 minute.
+	UpgradeTimeout time.Duration
+
+	// DrainTimeout bounds the drain of the old generation, and the graceful stop;
+	// then what still runs is cut and logged. Default 30 seconds. Connections on
+	// which nothing arrives are closed spread over its second half.
+	DrainTimeout time.Duration
+
+	// WarmUpTimeout bounds each warm-up hook and each stop hook. Default 30 seconds.
+	WarmUpTimeout time.Duration
+
+	// StopLinger is how long a graceful stop keeps silent keep-alive connections, so
+	// that a request that is on its way is still answered. Default 1 second; a
+	// negative value closes them at once.
+	StopLinger time.Duration
+
+	// UnixMode is the permission of Unix sockets that are made anew, for example
+	// 0660. Default: as the umask leaves it.
+	UnixMode fs.FileMode
+
+	// ReusePort sets SO_REUSEPORT on TCP sockets that are made anew. See
+	// [handoff.BindOptions] for what that loses. Default false.
+	ReusePort bool
+
+	// Log receives the process's own log. Default: nothing is logged.
+	Log *zerolog.Logger
+
+	// ReopenLog is called on SIGUSR1. Default: the signal is logged and ignored.
+	ReopenLog func() error
+
+	// Build identifies the binary in logs and to the other generation. Default: the
+	// version-control revision that the Go toolchain recorded.
+	Build string
+}
+
+// withDefaults fills in what is not set and refuses what cannot work.
+func (c Config) withDefaults() (Config, error) {
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+		def   time.Duration
+	}{
+		{"UpgradeTimeout", &c.UpgradeTimeout, DefaultUpgradeTimeout},
+		{"DrainTimeout", &c.DrainTimeout, DefaultDrainTimeout},
+		{"WarmUpTimeout", &c.WarmUpTimeout, DefaultWarmUpTimeout},
+	} {
+		if *d.value < 0 {
+			return c, fmt.Errorf("upgrade: %s is %s: want a positive duration", d.name, *d.value)
+		}
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+	}
+	if c.StopLinger == 0 {
+		c.StopLinger = DefaultStopLinger
+	}
+	c.StopLinger = max(0, min(c.StopLinger, c.DrainTimeout))
+	if c.PIDFile != "" {
+		abs, err := filepath.Abs(c.PIDFile)
+		if err != nil {
+			return c, fmt.Errorf("upgrade: PID file %s: %w", c.PIDFile, err)
+		}
+		c.PIDFile = abs
+	}
+	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+		return c, errors.New("upgrade: TLS needs a certificate and a key: one of the two is missing")
+	}
+	if c.Log == nil {
+		nop := zerolog.Nop()
+		c.Log = &nop
+	}
+	if c.Build == "" {
+		c.Build = Revision()
+	}
+	return c, nil
+}
+
+// Addresses gives Addr and Addrs, parsed, each with a name of its own.
+func (c Config) Addresses() ([]handoff.Address, error) {
+	var all []string
+	if c.Addr != "" {
+		all = append(all, c.Addr)
+	}
+	all = append(all, c.Addrs...)
+	name := "http"
+	if c.TLSCertFile != "" {
+		name = "https"
+	}
+	var as []handoff.Address
+	used := map[string]bool{}
+	for _, s := range all {
+		a, err := handoff.ParseAddress(s)
+		if err != nil {
+			return nil, err
+		}
+		if a.Name == "" {
+			a.Name = name
+			for n := 2; used[a.Name]; n++ {
+				a.Name = fmt.Sprintf("%s-%d", name, n)
+			}
+		}
+		if used[a.Name] {
+			return nil, fmt.Errorf("address %q: the name %s is used twice", s, a.Name)
+		}
+		used[a.Name] = true
+		as = append(as, a)
+	}
+	return as, nil
+}
+
+// Revision is the version-control revision of the running binary as the Go
+// toolchain recorded it, or the module's version, or "devel".
+func Revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	rev, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && len(s.Value) >= 12:
+			rev = s.Value[:12]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = "-modified"
+		}
+	}
+	if rev != "" {
+		return rev + modified
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	return "devel"
+}

@@ -1,0 +1,55 @@
+// Package upgrade is the process that replaces itself: it starts a new process
+// from the binary on disk, passes the listening sockets on, lets the new one
+// prove itself, and only then drains and exits.
+//
+// # Promise
+//
+// At any point in time one or two generations of a service are alive, and one of
+// them accepts connections. Until the new generation is ready, nothing has been
+// taken from the old one: if the binary cannot be executed, or the new process
+// exits, panics or hangs, the old one goes on as if nobody had asked, and says
+// why. From the commit on, the old one accepts nothing, finishes what it has
+// begun, and exits.
+//
+//   - A request for an upgrade is never lost. While one runs, or while the previous
+//     generation still drains, it is kept and carried out afterwards; several of
+//     them become one, since each would start the same binary.
+//   - The PID file names a live process that serves: it is written atomically by
+//     the new generation after it has begun to accept, and the old one stays until
+//     that is done.
+//   - Every wait is bounded by a setting of [Config].
+//
+// # Limits
+//
+// One Process per operating system process (tableflip's rule). The new process
+// is started with the arguments, the working directory and the environment of the
+// first one; what is to change between generations belongs into a file that each
+// reads anew. A new generation that dies after it has taken over is the service
+// manager's to restart; its predecessor then hastens its own drain. Linux is the
+// target; on other Unix systems upgrades work without the link between the
+// generations, so a successor is not known by pid.
+//
+// # States
+//
+//	           warm-up done              USR2, HUP
+//	Starting ───────────────▶ Serving ◀───────────▶ Upgrading
+//	   │                         │     failed           │
+//	   │                         │                      │ new generation confirmed
+//	   │        TERM, INT        ▼                      ▼
+//	   └───────────────────▶ Stopping               Draining
+//	                             │                      │
+//	                             └──────▶ Stopped ◀─────┘
+//
+// One goroutine, [Process.Run], owns the state; everything else reaches it as an
+// event.
+//
+// # Signals
+//
+//	SIGUSR2, SIGHUP   upgrade
+//	SIGTERM, SIGINT   stop gracefully; a second one ends at once
+//	SIGUSR1           reopen the log file (Config.ReopenLog)
+//	SIGQUIT           left to the Go runtime: a dump of all goroutines
+//
+// An old generation that drains passes a request for an upgrade on to its
+// successor, and takes SIGTERM as a word to hurry.
+package upgrade

@@ -1,0 +1,95 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/holdfast-go/holdfast/handoff"
+)
+
+// What happens to a process. The owning loop receives these; nobody else acts on
+// them.
+type (
+	evStarted  struct{ err error } // warm-up is over and the process serves, or not
+	evSignal   struct{ sig os.Signal }
+	evUpgraded struct { // tableflip's Upgrade has returned
+		a   *attempt
+		err error
+	}
+	evSuccessor struct { // a message of the new generation; nil when it is gone
+		a *attempt
+		m *handoff.Message
+	}
+	evOverdue     struct{ a *attempt } // the new generation has not confirmed in time
+	evReleased    struct{}             // the old generation has let go of exclusive work
+	evPredecessor struct{}             // the old generation has exited
+	evAccept      struct{ err error }  // an accept loop broke
+	evFinished    struct{ err error }  // the drain or the stop is complete
+)
+
+// post gives an event to the loop, unless that has ended.
+func (p *Process) post(e any) {
+	select {
+	case p.events <- e:
+	case <-p.ended:
+	}
+}
+
+// listenSignals routes the signals to the loop until stop is called. It is
+// installed first of all: a signal without a handler would end the process.
+func (p *Process) listenSignals() (stop func()) {
+	ch := make(chan os.Signal, 16)
+	signal.Notify(ch, syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	done := make(chan struct{})
+	p.listeners.Go(func() {
+		for {
+			select {
+			case s := <-ch:
+				p.post(evSignal{s})
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() { signal.Stop(ch); close(done) }
+}
+
+// listenSuccessor passes the new generation's messages on, and its end.
+func (p *Process) listenSuccessor(a *attempt) {
+	for {
+		m, err := a.link.Receive(0)
+		if err == nil {
+			p.post(evSuccessor{a, &m})
+			continue
+		}
+		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			p.log.Warn().Err(err).Msg("new generation does not speak our protocol")
+		}
+		p.post(evSuccessor{a, nil})
+		return
+	}
+}
+
+// listenPredecessor waits for the old generation to let go of the exclusive
+// work, and then for its end. Its death lets go too.
+func (p *Process) listenPredecessor(ctx context.Context) {
+	if p.parent != nil {
+		for {
+			m, err := p.parent.Receive(0)
+			if err == nil && m.Type != handoff.Released {
+				continue
+			}
+			break
+		}
+		p.post(evReleased{})
+	}
+	// Its error says that the parent misbehaved on the pipe; it is gone either way.
+	if _ = p.tableflip.WaitForParent(ctx); ctx.Err() == nil {
+		p.post(evPredecessor{})
+	}
+}

@@ -1,0 +1,295 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/holdfast-go/holdfast/handoff"
+)
+
+// ErrForced is returned by [Process.Run] when a second SIGTERM or SIGINT ended it
+// before it had finished what it was doing.
+var ErrForced = errors.New("upgrade: ended at once by a second signal")
+
+// loop owns the state of a process: what is in here is touched by one goroutine.
+type loop struct {
+	*Process
+
+	warming  context.CancelFunc // ends the warm-up
+	attempt  *attempt           // the upgrade that runs, or has been committed
+	queued   *request           // an upgrade that waits for its time
+	alone    bool               // the previous generation has exited
+	released bool               // it has let go of the exclusive work, or never had any
+	working  bool               // this one does the exclusive work
+	spent    bool               // tableflip will not upgrade again
+	stopping bool               // SIGTERM, SIGINT or the end of the caller's context
+
+	hasten     chan struct{}      // closed to shorten the drain
+	hastened   bool               // it is
+	forced     bool               // cut by a second signal
+	cut        context.CancelFunc // ends the drain at once
+	failure    error              // why the process stops, if not by request
+	watchdog   <-chan time.Time
+	finishWith error
+}
+
+// request is somebody's wish for an upgrade.
+type request struct {
+	at     time.Time
+	signal string
+}
+
+// Run brings the service up, serves, upgrades on request, and returns when this
+// generation is done: nil after a graceful stop or a complete drain, [ErrForced]
+// after a second signal, and otherwise what went wrong. When ctx ends, the service
+// stops gracefully. It is called once.
+func (p *Process) Run(ctx context.Context) error {
+	defer p.close()
+	warm, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l := &loop{Process: p, warming: cancel, hasten: make(chan struct{})}
+	if interval, ok := p.manager.WatchdogInterval(); ok {
+		t := time.NewTicker(interval)
+		defer t.Stop()
+		l.watchdog = t.C
+	}
+	p.listeners.Go(func() { p.listenPredecessor(warm) })
+	p.listeners.Go(func() { p.post(evStarted{p.start(warm)}) })
+
+	done := ctx.Done()
+	for {
+		select {
+		case <-done:
+			done = nil
+			l.stop("context")
+		case <-l.watchdog:
+			// Sent from here, so that a loop that hangs is noticed.
+			p.manager.Ping()
+		case e := <-p.events:
+			l.handle(e)
+		}
+		if p.State() == Stopped {
+			cancel()
+			return l.finishWith
+		}
+	}
+}
+
+func (l *loop) handle(e any) {
+	switch e := e.(type) {
+	case evStarted:
+		l.onStarted(e.err)
+	case evSignal:
+		l.onSignal(e.sig)
+	case evReleased:
+		l.released = true
+		l.startExclusive()
+	case evPredecessor:
+		l.alone, l.released = true, true
+		if l.generation > 1 {
+			l.log.Info().Msg("previous generation has exited")
+		}
+		l.startExclusive()
+		l.next()
+	case evUpgraded:
+		l.onUpgraded(e.a, e.err)
+	case evSuccessor:
+		l.onSuccessor(e.a, e.m)
+	case evOverdue:
+		l.onOverdue(e.a)
+	case evAccept:
+		l.log.Error().Err(e.err).Msg("accept loop broke")
+		l.failure = e.err
+		l.stop("accept loop broke")
+	case evFinished:
+		l.onFinished(e.err)
+	}
+}
+
+func (l *loop) onStarted(err error) {
+	switch {
+	case err != nil && l.stopping:
+		// The warm-up was interrupted; that is no failure of its own.
+		l.give(nil)
+	case err != nil:
+		l.give(err)
+	default:
+		l.enter(Serving)
+		l.publish()
+		if l.stopping {
+			l.beginStop()
+			return
+		}
+		l.startExclusive()
+		l.next()
+	}
+}
+
+// startExclusive begins the work that only one generation may do, once this one
+// serves and the previous one has let go.
+func (l *loop) startExclusive() {
+	if s := l.State(); !l.released || l.working || (s != Serving && s != Upgrading) {
+		return
+	}
+	l.working = true
+	l.exclusive.start()
+	if len(l.exclusive.hooks) > 0 {
+		l.log.Info().Msg("exclusive work begins")
+	}
+}
+
+// give ends a process that has not served.
+func (l *loop) give(err error) {
+	l.finishWith = err
+	l.confess(err)
+	l.enter(Stopped)
+	l.removeMade()
+}
+
+func (l *loop) onSignal(sig os.Signal) {
+	switch sig {
+	case syscall.SIGUSR2, syscall.SIGHUP:
+		l.onRequest(request{at: time.Now(), signal: sig.String()})
+	case syscall.SIGUSR1:
+		l.onReopen()
+	case syscall.SIGTERM, syscall.SIGINT:
+		l.stop(sig.String())
+	}
+}
+
+func (l *loop) onReopen() {
+	if l.cfg.ReopenLog == nil {
+		l.log.Info().Msg("SIGUSR1 ignored: no log file to reopen")
+		return
+	}
+	if err := l.cfg.ReopenLog(); err != nil {
+		l.log.Error().Err(err).Msg("log file not reopened")
+		return
+	}
+	l.log.Info().Msg("log file reopened")
+}
+
+// onRequest takes a wish for an upgrade: now, later, or on to the successor.
+func (l *loop) onRequest(r request) {
+	switch l.State() {
+	case Draining:
+		if pid := l.attempt.pid(); pid > 0 && syscall.Kill(pid, syscall.SIGUSR2) == nil {
+			l.log.Info().Int("successor", pid).Str("signal", r.signal).Msg("request for an upgrade passed on")
+			return
+		}
+		l.log.Warn().Str("signal", r.signal).Msg("request for an upgrade refused: this generation drains and its successor is not known")
+	case Stopping, Stopped:
+		l.log.Warn().Str("signal", r.signal).Msg("request for an upgrade refused: the service stops")
+	default:
+		l.queued = &r
+		l.next()
+		if l.queued != nil {
+			l.log.Info().Str("signal", r.signal).Stringer("state", l.State()).Bool("predecessor_drains", !l.alone).
+				Msg("request for an upgrade queued")
+		}
+	}
+}
+
+// next starts the queued upgrade if its time has come.
+func (l *loop) next() {
+	if l.queued == nil || l.State() != Serving || !l.alone {
+		return
+	}
+	r := *l.queued
+	l.queued = nil
+	l.begin(r)
+}
+
+// stop begins a graceful stop, shortens a drain, or the second time ends at once.
+func (l *loop) stop(why string) {
+	first := !l.stopping
+	l.stopping = true
+	if first {
+		l.log.Info().Str("why", why).Stringer("state", l.State()).Msg("stop requested")
+	}
+	switch l.State() {
+	case Starting:
+		l.warming()
+	case Serving:
+		l.beginStop()
+	case Upgrading:
+		if !l.attempt.returned {
+			// Ends the new process, unless it is ready in this very moment: evUpgraded
+			// will tell.
+			l.tableflip.Stop()
+		}
+		if !first {
+			l.force()
+		}
+	case Draining:
+		l.hurry()
+		if !first {
+			l.force()
+		}
+	case Stopping:
+		if !first {
+			l.force()
+		}
+	}
+}
+
+// hurry shortens the drain: silent connections are closed soon.
+func (l *loop) hurry() {
+	if !l.hastened {
+		l.hastened = true
+		close(l.hasten)
+	}
+}
+
+// force cuts the drain.
+func (l *loop) force() {
+	l.forced = true
+	if l.cut != nil {
+		l.log.Warn().Msg("second signal: ending at once")
+		l.cut()
+	}
+}
+
+// beginStop leaves Serving or Upgrading for good, without a successor.
+func (l *loop) beginStop() {
+	l.enter(Stopping)
+	l.publish()
+	l.manager.Stopping("stopping")
+	// No more upgrades, and the files of Unix sockets go.
+	l.tableflip.Stop()
+	l.leave(l.Process.stopOptions(), true)
+}
+
+// leave drains in a goroutine of its own; evFinished ends it.
+func (l *loop) leave(o handoff.DrainOptions, last bool) {
+	ctx, cut := context.WithCancel(context.Background())
+	l.cut = cut
+	if l.forced {
+		cut()
+	}
+	o.Hasten, o.HastenTo = l.hasten, l.cfg.StopLinger
+	attempt := l.attempt
+	l.listeners.Go(func() { l.post(evFinished{l.Process.letGo(ctx, o, attempt, last)}) })
+}
+
+func (l *loop) onFinished(err error) {
+	if err != nil {
+		l.log.Error().Err(err).Msg("not everything has ended")
+	}
+	if l.attempt != nil && l.attempt.link != nil {
+		_ = l.attempt.link.Close()
+	}
+	switch {
+	case l.forced:
+		l.finishWith = ErrForced
+	default:
+		l.finishWith = l.failure
+	}
+	if l.pid != nil {
+		l.pid.remove()
+	}
+	l.enter(Stopped)
+}

@@ -1,0 +1,84 @@
+//go:build integration
+
+package upgrade_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/holdfast-go/holdfast/routes/load"
+)
+
+// TestI2_NoRequestIsLost is the promise: 25 upgrades under each kind of load, by
+// a client that repeats nothing, and every request answered, exactly once.
+func TestI2_NoRequestIsLost(t *testing.T) {
+	const upgrades = 25
+	binary := build(t, ".")
+	for _, tc := range []struct {
+		name string
+		addr string
+		tls  bool
+		load load.Workload
+	}{
+		{"post without pause", "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 64}},
+		{"post with pauses", "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 256, Pause: 200 * time.Millisecond}},
+		{"post in two pieces", "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 64, Split: 50 * time.Millisecond}},
+		{"new connections", "127.0.0.1:0", false, load.Workload{Kind: load.Hello, Conns: 32, NewConn: true}},
+		{"slow", "127.0.0.1:0", false, load.Workload{Kind: load.Slow, Conns: 32, Duration: 300 * time.Millisecond}},
+		{"stream", "127.0.0.1:0", false, load.Workload{Kind: load.Stream, Conns: 16, Duration: 400 * time.Millisecond}},
+		{"upload", "127.0.0.1:0", false, load.Workload{Kind: load.Upload, Conns: 8, Bytes: 1 << 20, Duration: 100 * time.Millisecond}},
+		{"unix socket", "unix", false, load.Workload{Kind: load.Echo, Conns: 32, Pause: 20 * time.Millisecond}},
+		{"unix socket with new connections", "unix", false, load.Workload{Kind: load.Echo, Conns: 16, NewConn: true}},
+		{"tls", "127.0.0.1:0", true, load.Workload{Kind: load.Echo, Conns: 32, Pause: 20 * time.Millisecond}},
+		{"tls with new connections", "127.0.0.1:0", true, load.Workload{Kind: load.Hello, Conns: 8, NewConn: true}},
+		{"websocket", "127.0.0.1:0", false, load.Workload{Kind: load.WebSocket, Conns: 16, Pause: 20 * time.Millisecond}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if tc.addr == "unix" {
+				tc.addr = "unix:" + filepath.Join(dir, "s.sock")
+			}
+			cmd := load.Serve(binary, dir, tc.addr)
+			// A stuck connection must show as a failure, not as a long test.
+			cmd.Args = append(cmd.Args, "--drain-timeout", "10s")
+			name := "http"
+			if tc.tls {
+				cert, key, client := certificate(t, dir)
+				cmd.Args = append(cmd.Args, "--tls-cert", cert, "--tls-key", key)
+				cmd.TLS, name = client, "https"
+			}
+			p := start(t, cmd)
+			tc.load.Addr = p.Addr(name)
+			r := runner(t, tc.load)
+			flowing(t, r, int64(tc.load.Conns))
+			for i := range upgrades {
+				r.SetPhase(load.During)
+				u := up(t, p)
+				gone(t, p, u.OldPID)
+				r.SetPhase(load.After)
+				require.Equal(t, i+2, u.Generation)
+				flowing(t, r, int64(tc.load.Conns))
+			}
+			tally := r.Stop()
+			stop(t, p)
+			require.NoError(t, tally.Err())
+			for _, c := range tally.Workloads {
+				t.Logf("%d upgrades: sent %d, answered %d, failed %d, told to close %d, forced reconnects %d",
+					upgrades, c.Sent, c.Answered, c.Failed(), c.ToldToClose, c.Reconnects)
+				require.Positive(t, c.ToldToClose+c.Connects-int64(tc.load.Conns), "the upgrades were felt")
+				require.Zero(t, c.Reconnects, "no connection was closed under the client's hands")
+			}
+			log, err := os.Open(p.LogPath())
+			require.NoError(t, err)
+			defer func() { _ = log.Close() }()
+			require.NoError(t, tally.OnceIn(log))
+			left, err := filepath.Glob(filepath.Join(dir, "s*"))
+			require.NoError(t, err)
+			require.Equal(t, []string{filepath.Join(dir, "stderr.log")}, left, "PID file, state, lock and socket are removed at the final stop")
+		})
+	}
+}

@@ -1,0 +1,321 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudflare/tableflip"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/systemd"
+)
+
+// Process is one generation of a service. Make it with [New], give it what it
+// serves and what it does beside, then [Process.Run] it.
+type Process struct {
+	cfg        Config
+	log        zerolog.Logger
+	generation int
+	started    time.Time
+
+	tableflip   *tableflip.Upgrader
+	set         *handoff.Set
+	parent      *handoff.Link // to the previous generation; nil without one that speaks our protocol
+	pid         *pidFile      // nil without a PID file
+	pidInherits bool          // its lock came from the previous generation
+	manager     *systemd.Notifier
+
+	services  []service
+	warmUps   []hook
+	stops     []hook
+	shared    crew
+	exclusive crew
+
+	state       atomic.Int32
+	events      chan any
+	ended       chan struct{} // closed when the loop has ended
+	endOnce     sync.Once
+	listeners   sync.WaitGroup
+	stopSignals func()
+	accepting   atomic.Bool // the accept loops run, the commit is under way
+
+	// The owning loop's own.
+	outcome *Outcome
+}
+
+// service is one HTTP server with the listeners it accepts from.
+type service struct {
+	server    *handoff.Server
+	listeners []*handoff.Listener
+}
+
+const (
+	generationEnv = "HOLDFAST_GENERATION"
+	linkFile      = "holdfast-link"
+	lockFile      = "holdfast-lock"
+	// helloTimeout bounds the wait for a greeting that was sent before this process
+	// was started.
+	helloTimeout = time.Second
+	// minFiles is what a service needs at the very least: its own descriptors and
+	// some connections.
+	minFiles = 64
+)
+
+// New begins a generation: it takes what the previous one, or systemd, has passed
+// to this process, and the lock of the PID file. It binds and serves nothing yet.
+// From here on the signals are ours (see the package's documentation).
+//
+// An error names what to change: the PID file belongs to a live service, say. Only
+// the first call in an operating system process can succeed.
+func New(cfg Config) (*Process, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkFileLimit(); err != nil {
+		return nil, err
+	}
+	p := &Process{
+		cfg: cfg, started: time.Now(),
+		events: make(chan any), ended: make(chan struct{}),
+	}
+	p.stopSignals = p.listenSignals()
+	if err := p.inherit(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// inherit takes over what was passed to this process.
+func (p *Process) inherit() error {
+	var err error
+	if p.tableflip, err = tableflip.New(tableflip.Options{UpgradeTimeout: p.cfg.UpgradeTimeout}); err != nil {
+		return fmt.Errorf("upgrade: %w", err)
+	}
+	p.generation = 1
+	if p.tableflip.HasParent() {
+		n, _ := strconv.Atoi(os.Getenv(generationEnv)) // a parent that does not count is generation 1
+		p.generation = max(n, 1) + 1
+	}
+	if err := os.Setenv(generationEnv, strconv.Itoa(p.generation)); err != nil {
+		return fmt.Errorf("upgrade: %w", err)
+	}
+	p.log = p.cfg.Log.With().Int("pid", os.Getpid()).Int("generation", p.generation).Str("role", "server").Logger()
+	p.shared.log, p.exclusive.log = p.log, p.log
+
+	p.manager = systemd.New()
+	passed, err := systemd.Listeners()
+	if err != nil {
+		return fmt.Errorf("upgrade: sockets passed by systemd: %w", err)
+	}
+	if err := p.openPIDFile(); err != nil {
+		return errors.Join(err, closeAll(passed))
+	}
+	p.set = handoff.NewSet(p.tableflip, passed, handoff.BindOptions{UnixMode: p.cfg.UnixMode, ReusePort: p.cfg.ReusePort})
+	return p.greetParent()
+}
+
+func (p *Process) openPIDFile() error {
+	inherited, err := p.tableflip.File(lockFile)
+	if err != nil {
+		return fmt.Errorf("upgrade: inherit lock: %w", err)
+	}
+	if p.cfg.PIDFile == "" {
+		if inherited != nil {
+			return inherited.Close()
+		}
+		return nil
+	}
+	if p.pid, err = openPIDFile(p.cfg.PIDFile, inherited); err != nil {
+		return err
+	}
+	p.pidInherits = p.pid.lock == inherited
+	if s, err := ReadStatus(p.cfg.PIDFile); err == nil {
+		p.outcome = s.Upgrade // the count goes on
+	}
+	if o := p.outcome; o != nil && o.Result == Running && !p.tableflip.HasParent() {
+		o.Result, o.Phase, o.Reason = Failed, "start", "the service died during the upgrade"
+	}
+	if err := p.tableflip.AddFile(lockFile, p.pid.lock); err != nil {
+		return fmt.Errorf("upgrade: pass on lock: %w", err)
+	}
+	return nil
+}
+
+// greetParent opens the link to the previous generation and says hello. Whatever
+// is wrong with the link, the upgrade goes on without it.
+func (p *Process) greetParent() error {
+	f, err := p.tableflip.File(linkFile)
+	if err != nil || f == nil {
+		return err
+	}
+	link, err := handoff.OpenLink(f)
+	if err != nil {
+		p.log.Warn().Err(err).Msg("no link to the previous generation")
+		return nil
+	}
+	m, err := link.Receive(helloTimeout)
+	if err == nil && m.Type != handoff.Hello {
+		err = fmt.Errorf("expected hello, got %s", m.Type)
+	}
+	// It must know our versions even if we do not know its own.
+	err = errors.Join(err, link.Send(p.hello()))
+	if err != nil || !m.Speaks() {
+		p.log.Warn().Err(err).Ints("versions", m.Versions).Msg("no common protocol with the previous generation")
+		_ = link.Close()
+		return nil
+	}
+	p.parent = link
+	p.log.Info().Str("build", m.Build).Int("parent_generation", m.Generation).Int("parent_pid", m.PID).Msg("hello from the previous generation")
+	return nil
+}
+
+func (p *Process) hello() handoff.Message {
+	return handoff.Message{
+		Type: handoff.Hello, Versions: handoff.ProtocolVersions,
+		Build: p.cfg.Build, Generation: p.generation, PID: os.Getpid(),
+	}
+}
+
+// checkFileLimit refuses to begin with a limit of open files that cannot carry a
+// service. Go has already raised the soft limit to the hard one.
+func checkFileLimit() error {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("upgrade: read the limit of open files: %w", err)
+	}
+	if lim.Cur < minFiles {
+		return fmt.Errorf("the limit of open files is %d: raise it to at least %d, better 65536 (LimitNOFILE= in the unit, or ulimit -n)", lim.Cur, minFiles)
+	}
+	return nil
+}
+
+// Serve binds address, or takes the inherited socket, and has srv serve it. It
+// may be called several times before Run, with one server or several; a server
+// with a TLSConfig serves TLS. The process takes over srv: see
+// [handoff.NewServer]. On an error nothing is left bound.
+func (p *Process) Serve(srv *http.Server, addresses ...handoff.Address) error {
+	server, err := handoff.NewServer(srv)
+	if err != nil {
+		p.abandon(err)
+		return err
+	}
+	s := service{server: server}
+	for _, a := range addresses {
+		lns, err := p.set.Listen(a)
+		if err != nil {
+			p.abandon(err)
+			return err
+		}
+		s.listeners = append(s.listeners, lns...)
+	}
+	p.services = append(p.services, s)
+	return nil
+}
+
+// WarmUp registers a function to run before this generation takes traffic: to
+// fill a cache, to open a pool. They run one after the other, each with
+// Config.WarmUpTimeout. An error ends the generation; in an upgrade the old one
+// then goes on.
+func (p *Process) WarmUp(name string, run func(context.Context) error) {
+	p.warmUps = append(p.warmUps, hook{name, run})
+}
+
+// OnStop registers a function to run when this generation has drained, before it
+// exits: to flush, to close a pool. They run in reverse order, each with
+// Config.WarmUpTimeout; errors are logged.
+func (p *Process) OnStop(name string, run func(context.Context) error) {
+	p.stops = append(p.stops, hook{name, run})
+}
+
+// Go registers background work. It starts when this generation serves; its
+// context ends when the drain or the stop begins, and the process waits for it, at
+// most until the drain deadline. During a drain the old and the new generation
+// may both be at it; see [Process.GoExclusive].
+func (p *Process) Go(name string, run func(context.Context) error) {
+	p.shared.hooks = append(p.shared.hooks, hook{name, run})
+}
+
+// GoExclusive registers background work that only one generation may do at a
+// time: a scheduler, the consumer of a queue. It starts when this generation
+// serves and the previous one has let go: its functions have returned, or it is
+// dead. Otherwise it is like [Process.Go].
+func (p *Process) GoExclusive(name string, run func(context.Context) error) {
+	p.exclusive.hooks = append(p.exclusive.hooks, hook{name, run})
+}
+
+// Generation is this process's number in the chain, from 1.
+func (p *Process) Generation() int { return p.generation }
+
+// Started is when this generation began.
+func (p *Process) Started() time.Time { return p.started }
+
+// Build identifies this generation's binary.
+func (p *Process) Build() string { return p.cfg.Build }
+
+// Log is the logger of Config with pid, generation and role stamped on it.
+func (p *Process) Log() zerolog.Logger { return p.log }
+
+// abandon gives up before this generation has served, and tells the previous one
+// why.
+func (p *Process) abandon(err error) {
+	p.confess(err)
+	p.removeMade()
+	p.close()
+}
+
+// confess tells the previous generation why this one gives up. If that cannot be
+// sent, the exit status has to do.
+func (p *Process) confess(err error) {
+	if p.parent != nil && err != nil {
+		_ = p.parent.Send(handoff.Message{Type: handoff.Failed, Reason: err.Error()})
+	}
+}
+
+// removeMade leaves no file behind that this process made.
+func (p *Process) removeMade() {
+	if p.set != nil {
+		p.set.RemoveCreated()
+	}
+	if p.pid != nil {
+		p.pid.abandon(p.pidInherits)
+		p.pid = nil
+	}
+}
+
+// close ends what New has begun.
+func (p *Process) close() {
+	p.endOnce.Do(func() {
+		close(p.ended)
+		p.stopSignals()
+		if p.set != nil {
+			_ = p.set.Close()
+			p.set.CloseUnclaimed()
+		}
+		if p.parent != nil {
+			_ = p.parent.Close()
+		}
+		p.listeners.Wait()
+	})
+}
+
+func closeAll(lns map[string][]net.Listener) error {
+	var errs []error
+	for _, ls := range lns {
+		for _, ln := range ls {
+			errs = append(errs, ln.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,159 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// File is the type of the --config flag: reading it adds the file's values to
+// the settings, below flags and environment.
+//
+// The file is YAML, a mapping from flag names to values, a list where a flag is
+// repeatable:
+//
+//	addr: [":8080", "unix:/run/app/app.sock"]
+//	drain-timeout: 45s
+//
+// An unknown key is an error with its line.
+type File string
+
+// BeforeResolve reads the file. kong calls it once the path is known.
+func (f File) BeforeResolve(k *kong.Kong, ctx *kong.Context, trace *kong.Path) error {
+	path := string(ctx.FlagValue(trace.Flag).(File))
+	if path == "" {
+		return nil
+	}
+	values, err := read(path)
+	if err != nil {
+		return err
+	}
+	if err := values.check(ctx); err != nil {
+		return err
+	}
+	ctx.AddResolver(values)
+	return nil
+}
+
+// values are the entries of one file.
+type values struct {
+	path    string
+	entries map[string]entry
+}
+
+type entry struct {
+	value string
+	line  int
+}
+
+func read(path string) (*values, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w", err)
+	}
+	file, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		// The library's text is a sketch of several lines; the first one says it.
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		return nil, fmt.Errorf("%s: %s", path, first)
+	}
+	v := &values{path: path, entries: map[string]entry{}}
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		m, ok := doc.Body.(ast.MapNode)
+		if !ok {
+			if doc.Body.Type() == ast.NullType || doc.Body.Type() == ast.CommentType {
+				continue
+			}
+			return nil, fmt.Errorf("%s:%d: want a mapping from setting to value", path, doc.Body.GetToken().Position.Line)
+		}
+		for it := m.MapRange(); it.Next(); {
+			key, line := it.Key().GetToken().Value, it.Key().GetToken().Position.Line
+			value, err := scalar(it.Value())
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %s: %w", path, line, key, err)
+			}
+			if _, twice := v.entries[key]; twice {
+				return nil, fmt.Errorf("%s:%d: %s stands there twice", path, line, key)
+			}
+			v.entries[key] = entry{value, line}
+		}
+	}
+	return v, nil
+}
+
+// scalar gives a value as a flag would be written; a list with commas.
+func scalar(n ast.Node) (string, error) {
+	switch n := n.(type) {
+	case *ast.SequenceNode:
+		var parts []string
+		for _, item := range n.Values {
+			s, err := scalar(item)
+			if err != nil {
+				return "", err
+			}
+			parts = append(parts, strings.ReplaceAll(s, ",", `\,`))
+		}
+		return strings.Join(parts, ","), nil
+	case ast.MapNode:
+		return "", errors.New("want a value or a list, this is a mapping")
+	case *ast.NullNode:
+		return "", errors.New("the value is missing")
+	case ast.ScalarNode:
+		return n.GetToken().Value, nil
+	}
+	return "", fmt.Errorf("want a value or a list, this is a %s", n.Type())
+}
+
+// check refuses keys that no flag of the command has, and values that the flag
+// would refuse: here the line is known. The first one in the file is reported.
+func (v *values) check(ctx *kong.Context) error {
+	flags := map[string]*kong.Flag{}
+	for _, group := range ctx.Selected().AllFlags(true) {
+		for _, f := range group {
+			flags[f.Name] = f
+		}
+	}
+	delete(flags, "config")
+	delete(flags, "help")
+	keys := slices.SortedFunc(maps.Keys(v.entries), func(a, b string) int { return v.entries[a].line - v.entries[b].line })
+	for _, key := range keys {
+		e := v.entries[key]
+		f, ok := flags[key]
+		if !ok {
+			return fmt.Errorf("%s:%d: unknown setting %q: the keys are the names of the flags of 'holdfast serve'", v.path, e.line, key)
+		}
+		scratch := reflect.New(f.Target.Type()).Elem()
+		if err := f.Mapper.Decode(&kong.DecodeContext{Value: f.Value, Scan: kong.Scan().PushTyped(e.value, kong.FlagValueToken)}, scratch); err != nil {
+			return fmt.Errorf("%s:%d: %s: %w", v.path, e.line, key, err)
+		}
+	}
+	return nil
+}
+
+// Validate implements kong.Resolver.
+func (v *values) Validate(*kong.Application) error { return nil }
+
+// Resolve implements kong.Resolver: what neither a flag nor the environment sets.
+func (v *values) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	for _, env := range flag.Envs {
+		if _, set := os.LookupEnv(env); set {
+			return nil, nil
+		}
+	}
+	e, ok := v.entries[flag.Name]
+	if !ok {
+		return nil, nil
+	}
+	return e.value, nil
+}

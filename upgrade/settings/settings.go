@@ -1,0 +1,162 @@
+// Package settings is what an operator can set: the flags of the server, with
+// their environment variables, configuration file and defaults.
+//
+// A flag wins over its environment variable (HOLDFAST_ and the flag's name in
+// capitals, with _ for -), that over the configuration file, that over the default.
+// Every generation reads all of them anew; the arguments and the environment are
+// those of the first generation, so what is to change with an upgrade belongs into
+// the file.
+//
+// kong does the flags: one struct gives parsing, help, environment and the table
+// of settings; a resolver adds the file. cobra with koanf would need the same list
+// twice.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/units"
+	"github.com/rs/zerolog"
+
+	"github.com/holdfast-go/holdfast/upgrade"
+)
+
+// Server holds the settings of `holdfast serve` and `holdfast check`.
+type Server struct {
+	Addr    []string `help:"Listen here: [NAME=]HOST:PORT or [NAME=]unix:PATH. Repeatable; a comma separates several. A socket that systemd passes under NAME (default: http, or https with a certificate) is used instead." default:":8080" placeholder:"ADDR"`
+	PIDFile string   `name:"pid-file" help:"PID file; beside it stand a lock and the state that 'holdfast wait' reads." placeholder:"PATH"`
+	TLSCert string   `name:"tls-cert" help:"Certificate chain, PEM. With --tls-key every listener serves TLS and HTTP/2." placeholder:"FILE"`
+	TLSKey  string   `name:"tls-key" help:"Key of the certificate, PEM." placeholder:"FILE"`
+
+	DrainTimeout   time.Duration `help:"How long an old generation, or a stop, may take to finish what it has begun; then the rest is cut and logged." default:"30s"`
+	UpgradeTimeout time.Duration `help:"How long a new generation may take until it is ready; then it is killed and the old one goes on." default:"1m"`
+	WarmUpTimeout  time.Duration `name:"warm-up-timeout" help:"How long each warm-up and each stop hook may take." default:"30s"`
+	StopLinger     time.Duration `help:"How long a stop keeps silent connections, to answer what is on its way." default:"1s"`
+	UnixMode       FileMode      `help:"Permission of a Unix socket's file, octal." default:"0660"`
+	ReusePort      bool          `help:"Set SO_REUSEPORT on new TCP sockets. Upgrades do not need it."`
+
+	RequestTimeout time.Duration    `help:"How long a request may take before it is answered with 503; streams, uploads and WebSockets are exempt. 0: no limit." default:"30s"`
+	BodyLimit      units.Base2Bytes `help:"Largest request body; more is answered with 413. 0: no limit." default:"10MiB"`
+	TokenFile      string           `help:"File with the bearer token that protected routes ask for." placeholder:"FILE"`
+	Identify       bool             `help:"Send X-Pid and X-Generation with every answer."`
+
+	LogFormat string `help:"json, console, or auto: console on a terminal." enum:"auto,json,console" default:"auto"`
+	LogLevel  string `help:"trace, debug, info, warn, error or disabled." default:"info"`
+	LogFile   string `help:"Log to this file, opened anew on SIGUSR1, instead of standard error." placeholder:"PATH"`
+}
+
+// FileMode is a permission, written in octal.
+type FileMode fs.FileMode
+
+// UnmarshalText reads "0660".
+func (m *FileMode) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseUint(string(b), 8, 32)
+	if err != nil || n > 0o777 {
+		return fmt.Errorf("%q is not a permission: want octal, for example 0660", b)
+	}
+	*m = FileMode(n)
+	return nil
+}
+
+// Validate refuses what cannot be meant. kong calls it after parsing.
+func (s *Server) Validate() error {
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+		zero  bool
+	}{
+		{"--drain-timeout", s.DrainTimeout, false},
+		{"--upgrade-timeout", s.UpgradeTimeout, false},
+		{"--warm-up-timeout", s.WarmUpTimeout, false},
+		{"--stop-linger", s.StopLinger, true},
+		{"--request-timeout", s.RequestTimeout, true},
+	} {
+		if d.value < 0 || (d.value == 0 && !d.zero) {
+			return fmt.Errorf("%s=%s: want a positive duration, for example 30s", d.flag, d.value)
+		}
+	}
+	if s.BodyLimit < 0 {
+		return fmt.Errorf("--body-limit=%s: want 0 or more", s.BodyLimit)
+	}
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		return errors.New("--tls-cert and --tls-key belong together: one is missing")
+	}
+	if _, err := zerolog.ParseLevel(s.LogLevel); err != nil {
+		return fmt.Errorf("--log-level=%s: want trace, debug, info, warn, error or disabled", s.LogLevel)
+	}
+	if _, err := s.Config().Addresses(); err != nil {
+		return fmt.Errorf("--addr: %w", err)
+	}
+	return nil
+}
+
+// Config is the part of the settings that the process needs.
+func (s *Server) Config() upgrade.Config {
+	linger := s.StopLinger
+	if linger == 0 {
+		linger = -1 // in Config, 0 is the default
+	}
+	return upgrade.Config{
+		Addrs: s.Addr, PIDFile: s.PIDFile, TLSCertFile: s.TLSCert, TLSKeyFile: s.TLSKey,
+		DrainTimeout: s.DrainTimeout, UpgradeTimeout: s.UpgradeTimeout, WarmUpTimeout: s.WarmUpTimeout,
+		StopLinger: linger, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
+	}
+}
+
+// Check looks at everything outside the settings themselves that serving would
+// need, as far as it can be seen without binding a socket or writing a file.
+func (s *Server) Check() error {
+	if s.TLSCert != "" {
+		if _, err := upgrade.LoadTLS(s.TLSCert, s.TLSKey); err != nil {
+			return err
+		}
+	}
+	if _, err := s.Token(); err != nil {
+		return err
+	}
+	for _, f := range []struct{ flag, path string }{{"--pid-file", s.PIDFile}, {"--log-file", s.LogFile}} {
+		if f.path == "" {
+			continue
+		}
+		dir := filepath.Dir(f.path)
+		if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
+			return fmt.Errorf("%s %s: the directory %s does not exist", f.flag, f.path, dir)
+		}
+		if fi, err := os.Stat(f.path); err == nil && !fi.Mode().IsRegular() {
+			return fmt.Errorf("%s %s: is not a regular file", f.flag, f.path)
+		}
+	}
+	addresses, err := s.Config().Addresses()
+	if err != nil {
+		return err
+	}
+	for _, a := range addresses {
+		if err := a.Resolve(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Token reads the bearer token; empty without a file.
+func (s *Server) Token() (string, error) {
+	if s.TokenFile == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(s.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("--token-file %s: want one line with the token", s.TokenFile)
+	}
+	return token, nil
+}

@@ -1,0 +1,102 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/holdfast-go/holdfast/handoff"
+)
+
+// start brings this generation from nothing to serving: warm-up, accept, commit.
+func (p *Process) start(ctx context.Context) error {
+	// Taking over without a socket would end the service: the old generation would
+	// drain and nobody would listen.
+	if len(p.set.Listeners()) == 0 {
+		return errors.New("upgrade: nothing to listen on: give Process.Serve an address")
+	}
+	for _, h := range p.warmUps {
+		p.manager.Extend(p.cfg.WarmUpTimeout)
+		p.manager.Status("warming up: " + h.name)
+		began := time.Now()
+		if err := h.call(ctx, p.cfg.WarmUpTimeout); err != nil {
+			return fmt.Errorf("upgrade: warm-up: %w", err)
+		}
+		p.log.Info().Str("hook", h.name).Dur("took_ms", time.Since(began)).Msg("warmed up")
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if names := p.set.CloseUnclaimed(); len(names) > 0 {
+		p.log.Warn().Strs("names", names).Msg("sockets passed by systemd are not used: no listener has these names")
+	}
+	addrs := p.accept()
+	p.accepting.Store(true)
+	if err := p.commit(); err != nil {
+		return err
+	}
+	p.log.Info().Strs("addrs", addrs).Str("build", p.cfg.Build).Msg("serving")
+	p.shared.start()
+	return nil
+}
+
+// accept starts every accept loop.
+func (p *Process) accept() (addrs []string) {
+	for _, s := range p.services {
+		for _, ln := range s.listeners {
+			addrs = append(addrs, ln.String())
+			s.server.Start(ln, func(err error) { p.post(evAccept{err}) })
+		}
+	}
+	return addrs
+}
+
+// commit makes this generation the serving one. With a link to its predecessor it
+// becomes ready first: that one stays, and accepts, until it has read our
+// confirmation. Without a link the predecessor may exit as soon as this one is
+// ready, so everyone is told before.
+func (p *Process) commit() error {
+	steps := []func() error{p.ready, p.announce}
+	if p.parent == nil {
+		steps = []func() error{p.announce, p.ready}
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if p.parent != nil {
+		if err := p.parent.Send(handoff.Message{Type: handoff.Committed}); err != nil {
+			p.log.Warn().Err(err).Msg("commit not confirmed to the previous generation")
+		}
+	}
+	return nil
+}
+
+// ready tells tableflip. A predecessor that is already dead is no reason to die
+// with it: the sockets are here.
+func (p *Process) ready() error {
+	if err := p.tableflip.Ready(); err != nil {
+		p.log.Warn().Err(err).Msg("previous generation is gone")
+	}
+	return nil
+}
+
+// announce makes the PID file and the service manager name this process.
+func (p *Process) announce() error {
+	if p.pid != nil {
+		if err := p.pid.write(); err != nil {
+			return err
+		}
+	}
+	if o := p.outcome; o != nil && o.Result == Running && p.tableflip.HasParent() {
+		o.Result, o.To, o.Ended = Succeeded, os.Getpid(), time.Now()
+	}
+	status := fmt.Sprintf("serving, generation %d, build %s", p.generation, p.cfg.Build)
+	if err := p.manager.Ready(status, os.Getpid()); err != nil {
+		p.log.Warn().Err(err).Msg("service manager does not confirm")
+	}
+	return nil
+}
