@@ -147,7 +147,7 @@ func (c *check) Run(out io.Writer) error {
 type wait struct {
 	PIDFile string        `name:"pid-file" required:"" help:"The service's PID file." placeholder:"PATH"`
 	Timeout time.Duration `help:"Give up after this time." default:"2m"`
-	PID     int           `arg:"" optional:"" help:"The process that was signalled ($MAINPID under systemd); default: the one in the PID file."`
+	PID     int           `arg:"" optional:"" help:"The process that was asked ($MAINPID under systemd); default: the one in the PID file."`
 }
 
 // Run tells the truth after `kill -USR2`: exit 0 only when a new generation serves.

@@ -25,6 +25,8 @@ func newMultiplexer(srv *http.Server) (*multiplexer, error) {
 		return nil, errors.New("the TLS configuration has no certificate")
 	}
 	m := &multiplexer{goaway: &http.Server{TLSConfig: srv.TLSConfig.Clone()}}
+	// Deprecated in favor of http.Server.Protocols, which has no GOAWAY of its own.
+	//nolint:staticcheck // see above
 	if err := http2.ConfigureServer(m.goaway, &http2.Server{IdleTimeout: srv.IdleTimeout}); err != nil {
 		return nil, err
 	}

@@ -99,8 +99,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.begin(r, time.Now())
 		defer c.end(r)
 	}
-	if s.leaving.Load() {
-		// On HTTP/2 the same header sends GOAWAY (net/http: responseWriterState.writeChunk).
+	if s.leaving.Load() && r.Header.Get("Upgrade") == "" {
+		// An upgraded connection is told through Leaving instead. On HTTP/2 the same header sends GOAWAY (net/http: responseWriterState.writeChunk).
 		w.Header().Set("Connection", "close")
 	}
 	s.handler.ServeHTTP(w, r)

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/http2"
 )
 
 // none is an Inheritance for the first generation: everything is made anew.
@@ -347,17 +346,11 @@ func TestDrainOverTLS(t *testing.T) {
 			}, "127.0.0.1:0")
 			tr := &http.Transport{TLSClientConfig: clientTLS(roots), ForceAttemptHTTP2: proto == "h2"}
 			defer tr.CloseIdleConnections()
-			var rt http.RoundTripper = tr
-			if proto == "h2" {
-				h2, err := http2.ConfigureTransports(tr)
-				require.NoError(t, err)
-				_ = h2
-			}
 			base := url.URL{Scheme: "https", Host: r.ln.Addr().String()}
 			do := func(path string) (*http.Response, error) {
 				q, err := http.NewRequest(http.MethodGet, base.String()+path, nil)
 				require.NoError(t, err)
-				return rt.RoundTrip(q)
+				return tr.RoundTrip(q)
 			}
 			resp, err := do("/")
 			require.NoError(t, err)
@@ -371,7 +364,10 @@ func TestDrainOverTLS(t *testing.T) {
 				err  error
 			}
 			slow := make(chan result, 1)
-			go func() { resp, err := do("/slow"); slow <- result{resp, err} }()
+			go func() {
+				resp, err := do("/slow") //nolint:bodyclose // closed below
+				slow <- result{resp, err}
+			}()
 			<-entered
 			park(t, r)
 			done := make(chan DrainReport)

@@ -37,7 +37,7 @@ func TestBodyLimit(t *testing.T) {
 			require.NoError(t, err)
 			resp, err := srv.Client().Do(req)
 			require.NoError(t, err)
-			defer resp.Body.Close()
+			defer func() { _ = resp.Body.Close() }()
 			var got bytes.Buffer
 			_, err = got.ReadFrom(resp.Body)
 			require.NoError(t, err)

@@ -2,6 +2,7 @@ package routes
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -98,7 +99,8 @@ func parseOrder(rules *validator.Validate, given map[string]json.RawMessage) (or
 			wrong[name] = true
 		}
 	}
-	if invalid, ok := rules.Struct(o).(validator.ValidationErrors); ok {
+	var invalid validator.ValidationErrors
+	if errors.As(rules.Struct(o), &invalid) {
 		for _, e := range invalid {
 			wrong[e.Field()] = true
 		}

@@ -55,7 +55,7 @@ func TestOrders(t *testing.T) {
 		{"email with a name", with("email", `"A <a@example.org>"`), 422, []string{"email"}},
 		{"email null", with("email", "null"), 422, []string{"email"}},
 		{"long note", with("note", quoted("é", 501)), 422, []string{"note"}},
-		{"unknown field", with("colour", `"green"`), 422, []string{"colour"}},
+		{"unknown field", with("color", `"green"`), 422, []string{"color"}},
 		{"names have a case", with("SKU", `"x"`), 422, []string{"SKU"}},
 		{"all at once", `{"z":1,"sku":"_","quantity":"x","email":"x","note":7,"a":1}`, 422, []string{"sku", "quantity", "email", "note", "a", "z"}},
 	} {

@@ -52,7 +52,7 @@ func TestPanicAfterTheFirstByteCutsTheConnection(t *testing.T) {
 	srv := start(t, r)
 	resp, err := srv.Client().Get(srv.URL + "/half")
 	require.NoError(t, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	b := make([]byte, 100)
 	n := 0
 	for err == nil {

@@ -61,7 +61,7 @@ type socket struct {
 // from conn directly, not through net/http's reader, which takes a deadline that
 // passes for a client that has gone.
 func newSocket(conn net.Conn, rw *bufio.ReadWriter, closeWait time.Duration) *socket {
-	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	ahead, _ := rw.Peek(rw.Reader.Buffered())
 	ahead = bytes.Clone(ahead)
 	rw.Reader.Reset(io.MultiReader(bytes.NewReader(ahead), conn))
 

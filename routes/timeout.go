@@ -42,7 +42,7 @@ func deadline(d time.Duration) gin.HandlerFunc {
 		}
 		c.Next()
 		if !hijacked(c) {
-			answerForContext(c, ctx)
+			answerForContext(ctx, c)
 		}
 	}
 }
@@ -53,7 +53,7 @@ func deadline(d time.Duration) gin.HandlerFunc {
 //
 // A handler that stopped halfway through its answer says so with c.Error. Then the
 // connection is cut: ended in good order, half an answer would pass for a whole one.
-func answerForContext(c *gin.Context, ctx context.Context) {
+func answerForContext(ctx context.Context, c *gin.Context) {
 	cause := context.Cause(ctx)
 	lost := lostWhileWriting(c)
 	if cause == nil && !lost {

@@ -135,7 +135,7 @@ func TestHalfClosedClientGetsNoEmpty200(t *testing.T) {
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	require.Equal(t, StatusClientGone, resp.StatusCode)
 }
 
@@ -167,7 +167,7 @@ func TestBodyThatDoesNotArrive(t *testing.T) {
 			}
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			require.NoError(t, err)
-			defer resp.Body.Close()
+			defer func() { _ = resp.Body.Close() }()
 			body, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
 			requireError(t, answer{resp.StatusCode, resp.Header, string(body)}, tc.status, tc.code)

@@ -35,7 +35,7 @@ func webSocket(leaving func(context.Context) <-chan struct{}, closeWait time.Dur
 		up := ws.HTTPUpgrader{Timeout: socketWriteWait, Header: c.Writer.Header()}
 		conn, rw, _, err := up.Upgrade(c.Request, c.Writer)
 		if conn != nil {
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 		}
 		if err != nil {
 			_ = c.Error(err)

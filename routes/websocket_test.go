@@ -74,7 +74,7 @@ func open(t *testing.T, srv *httptest.Server, first ...byte) peer {
 	_, err := conn.Write(append([]byte(handshake), first...))
 	require.NoError(t, err)
 	rd := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(rd, nil)
+	resp, err := http.ReadResponse(rd, nil) //nolint:bodyclose // 101 has none
 	require.NoError(t, err)
 	require.Equal(t, 101, resp.StatusCode)
 	require.Equal(t, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", resp.Header.Get("Sec-WebSocket-Accept")) // RFC 6455 section 1.3

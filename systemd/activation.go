@@ -63,8 +63,10 @@ func listenFile(f *os.File) (net.Listener, error) {
 		return nil, err
 	}
 	switch {
-	case errors.Join(kindErr, acceptsErr) != nil:
-		return nil, errors.Join(kindErr, acceptsErr)
+	case kindErr != nil:
+		return nil, kindErr
+	case acceptsErr != nil:
+		return nil, acceptsErr
 	case kind != unix.SOCK_STREAM:
 		return nil, errors.New("is not a stream socket: use ListenStream= in the socket unit")
 	case accepts == 0:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,13 +46,19 @@ func init() {
 				out.Left = append(out.Left, kv)
 			}
 		}
-		for fd := 3; fd < 64; fd++ {
-			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-				out.Inherit++
-			}
-		}
 		for _, named := range lns {
 			for _, ln := range named {
+				raw, err := ln.(syscall.Conn).SyscallConn()
+				if err != nil {
+					return err
+				}
+				if err := raw.Control(func(fd uintptr) {
+					if flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+						out.Inherit++
+					}
+				}); err != nil {
+					return err
+				}
 				if err := ln.Close(); err != nil {
 					return err
 				}
@@ -68,7 +75,8 @@ func activate(t *testing.T, pid, names string, files ...*os.File) taken {
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=`+pid+`; export LISTEN_PID; exec "$0"`, exe)
-	cmd.Env = append(os.Environ(), childEnv+"=activation", fmt.Sprintf("LISTEN_FDS=%d", len(files)), "LISTEN_PIDFDID=1")
+	cmd.Env = append(os.Environ(), childEnv+"=activation", fmt.Sprintf("LISTEN_FDS=%d", len(files)), "LISTEN_PIDFDID=1",
+		"GORACE=atexit_sleep_ms=0")
 	if names != "" {
 		cmd.Env = append(cmd.Env, "LISTEN_FDNAMES="+names)
 	}
@@ -150,7 +158,7 @@ func TestUnusableSockets(t *testing.T) {
 	}{
 		{"datagram", "use ListenStream=", udp},
 		{"connection", "use Accept=no", conn},
-		{"no socket", "not a socket", null},
+		{"no socket", "operation on non-socket", null},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := activate(t, "$$", "http:bad", good, tc.file)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -140,14 +141,34 @@ func (n *Notifier) sendFile(file *os.File, fields ...string) error {
 	var rights []byte
 	if file != nil {
 		raw, err := file.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { rights = unix.UnixRights(int(fd)) })
+		}
 		if err != nil {
 			return fmt.Errorf("systemd: notify: %w", err)
 		}
-		if err := raw.Control(func(fd uintptr) { rights = unix.UnixRights(int(fd)) }); err != nil {
-			return fmt.Errorf("systemd: notify: %w", err)
-		}
 	}
-	if _, _, err := c.WriteMsgUnix([]byte(joinFields(fields)), rights, nil); err != nil {
+	// Not WriteMsgUnix: it refuses a datagram socket that is connected.
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("systemd: notify: %w", err)
+	}
+	message := []byte(joinFields(fields))
+	var sent error
+	err = raw.Write(func(fd uintptr) bool {
+		for {
+			sent = unix.Sendmsg(int(fd), message, rights, nil, 0)
+			if !errors.Is(sent, unix.EINTR) {
+				return !errors.Is(sent, unix.EAGAIN)
+			}
+		}
+	})
+	// The control message names the descriptor by its number.
+	runtime.KeepAlive(file)
+	if err == nil {
+		err = sent
+	}
+	if err != nil {
 		return fmt.Errorf("systemd: notify: %w", err)
 	}
 	return nil

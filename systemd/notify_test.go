@@ -168,12 +168,12 @@ func TestReadyWaitsForTheBarrier(t *testing.T) {
 			m := newManager(t, name)
 			n := New()
 			release := make(chan struct{})
+			confirm := sync.OnceFunc(func() { close(release) })
 			texts, wait := m.serve(release)
-			defer wait()
 			done := make(chan error, 1)
 			var wg sync.WaitGroup
 			wg.Go(func() { done <- n.Ready("serving", 4711) })
-			defer wg.Wait()
+			defer func() { confirm(); wait(); wg.Wait() }()
 			require.Equal(t, []string{
 				"MAINPID=4711\nREADY=1\nSTATUS=serving with 0 files",
 				"BARRIER=1 with 1 files",
@@ -181,9 +181,8 @@ func TestReadyWaitsForTheBarrier(t *testing.T) {
 			select {
 			case err := <-done:
 				t.Errorf("returned before the manager confirmed: %v", err)
-				close(release)
 			default:
-				close(release)
+				confirm()
 				require.NoError(t, <-done)
 			}
 		})

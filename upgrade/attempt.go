@@ -62,7 +62,7 @@ func (l *loop) begin(r request) {
 		return
 	}
 	l.log.Debug().Str("binary", path).Msg("starting the new generation")
-	l.listeners.Go(func() { l.post(evUpgraded{a, l.Process.spawn()}) })
+	l.listeners.Go(func() { l.post(evUpgraded{a, l.spawn()}) })
 }
 
 // makeLink makes the socketpair, greets the process that does not exist yet, and
@@ -264,5 +264,5 @@ func (l *loop) handOver(a *attempt) {
 	if l.stopping || (a.gone && a.hello != nil && a.hello.Speaks()) {
 		l.hurry()
 	}
-	l.leave(l.Process.drainOptions(), false)
+	l.leave(l.drainOptions(), false)
 }

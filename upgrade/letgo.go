@@ -36,7 +36,7 @@ func (p *Process) letGo(ctx context.Context, o handoff.DrainOptions, a *attempt,
 
 	// Background work and connections end at the same time.
 	var all sync.WaitGroup
-	var work, reports = make([]error, 2), make([]handoff.DrainReport, len(p.services))
+	work, reports := make([]error, 2), make([]handoff.DrainReport, len(p.services))
 	all.Go(func() { work[0] = p.shared.stop(bounded) })
 	all.Go(func() {
 		work[1] = p.exclusive.stop(bounded)

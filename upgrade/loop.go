@@ -260,7 +260,7 @@ func (l *loop) beginStop() {
 	l.manager.Stopping("stopping")
 	// No more upgrades, and the files of Unix sockets go.
 	l.tableflip.Stop()
-	l.leave(l.Process.stopOptions(), true)
+	l.leave(l.stopOptions(), true)
 }
 
 // leave drains in a goroutine of its own; evFinished ends it.
@@ -272,7 +272,7 @@ func (l *loop) leave(o handoff.DrainOptions, last bool) {
 	}
 	o.Hasten, o.HastenTo = l.hasten, l.cfg.StopLinger
 	attempt := l.attempt
-	l.listeners.Go(func() { l.post(evFinished{l.Process.letGo(ctx, o, attempt, last)}) })
+	l.listeners.Go(func() { l.post(evFinished{l.letGo(ctx, o, attempt, last)}) })
 }
 
 func (l *loop) onFinished(err error) {

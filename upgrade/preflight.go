@@ -54,12 +54,12 @@ func checkArchitecture(path string) error {
 	}
 	theirs, err := elf.Open(path)
 	if err != nil {
-		return nil //nolint:nilerr // not ELF
+		return nil // not ELF
 	}
 	defer func() { _ = theirs.Close() }()
 	ours, err := elf.Open("/proc/self/exe")
 	if err != nil {
-		return nil //nolint:nilerr // nothing to compare with
+		return nil // nothing to compare with
 	}
 	defer func() { _ = ours.Close() }()
 	if theirs.Machine != ours.Machine || theirs.Class != ours.Class {

@@ -20,6 +20,8 @@ const (
 	// goneTimeout bounds the wait for an old generation, after which the next upgrade
 	// is asked for all the same: the server queues it.
 	goneTimeout = 10 * time.Second
+	// maxShown is how many lost requests the error describes.
+	maxShown = 5
 )
 
 // Options are those of a demonstration; the zero value is the usual one.
@@ -33,7 +35,7 @@ type Options struct {
 // Run demonstrates and reports to out, on one refreshed line if that is a terminal. It
 // returns nil if every upgrade was carried out and every request answered. SIGINT,
 // SIGTERM and SIGHUP, or the end of ctx, end it early; the error is then
-// context.Canceled or ctx's cause.
+// context.Canceled. If requests were lost it is load.ErrLost.
 func Run(ctx context.Context, out io.Writer, opts Options) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -54,7 +56,7 @@ func Run(ctx context.Context, out io.Writer, opts Options) error {
 
 	d := &demonstration{opts: opts, dir: dir, screen: newScreen(out)}
 	err = d.run(ctx)
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(err, errInterrupted) {
 		return fmt.Errorf("demo: %w\nThe server's log is kept in %s", err, dir)
 	}
 	if rmErr := os.RemoveAll(dir); rmErr != nil {
@@ -106,12 +108,12 @@ func (d *demonstration) run(ctx context.Context) (err error) {
 	tally := runner.Stop()
 	stopErr := d.stopServer(ctx)
 
-	if upErr != nil {
-		upErr = interrupted(ctx, upErr)
-		if errors.Is(upErr, context.Canceled) {
-			d.screen.line("\nInterrupted. %s so far.", verdict(tally.Total(), len(d.upgrades)))
-			return errors.Join(upErr, stopErr)
+	if upErr != nil && ctx.Err() != nil {
+		d.screen.line("\nInterrupted: %s.", verdict(tally.Total(), len(d.upgrades)))
+		if tally.Total().Failed() > 0 {
+			return errors.Join(lost(tally, len(d.upgrades)), stopErr)
 		}
+		return cmp.Or(stopErr, errInterrupted)
 	}
 	report(d.screen, tally, d.upgrades)
 	return errors.Join(lost(tally, len(d.upgrades)), upErr, stopErr)
@@ -163,17 +165,25 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return context.Canceled
+		return errInterrupted
 	}
 }
 
 // interrupted makes one error of whatever the end of ctx has led to.
 func interrupted(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("interrupted: %w", context.Canceled)
+		return errInterrupted
 	}
 	return err
 }
+
+var errInterrupted error = interruptedError{}
+
+// interruptedError is context.Canceled in the words of a person.
+type interruptedError struct{}
+
+func (interruptedError) Error() string        { return "interrupted" }
+func (interruptedError) Is(target error) bool { return target == context.Canceled }
 
 // lost is nil, or how many requests were lost, and the first few of them.
 func lost(tally load.Tally, upgrades int) error {
@@ -182,11 +192,12 @@ func lost(tally load.Tally, upgrades int) error {
 		return err
 	}
 	text := verdict(tally.Total(), upgrades)
-	for i, e := range tally.Examples {
-		if i == 5 {
-			break
+	shown := 0
+	for _, e := range tally.Examples {
+		if e.What != load.Reconnect && shown < maxShown {
+			text += "\n  " + e.String()
+			shown++
 		}
-		text += "\n  " + e.String()
 	}
 	return &lostError{text}
 }

@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// Reconnect is Example.What for an idle connection that the server closed without a
+// word.
+const Reconnect = "reconnect"
+
 // keptExamples is how many events of one sort a workload keeps.
 const keptExamples = 5
 
@@ -30,7 +34,7 @@ type Example struct {
 	Workload string
 	Worker   int
 	ID       string // X-Request-Id; "" for a reconnect
-	What     string // name of the Class, or "reconnect"
+	What     string // name of the Class, or Reconnect
 	Error    string
 	Phase    Phase
 

@@ -29,7 +29,8 @@ type Command struct {
 
 	// Addrs are its addresses by name. Default: those of its log line "serving".
 	Addrs map[string]Addr
-	// TLS is used at the addresses of the log line whose name begins with "https".
+	// TLS is used at every address of the log line; nil: none. A server that Args give
+	// a certificate serves TLS on all of its listeners.
 	TLS *tls.Config
 	// StartTimeout bounds Start; default 15 s.
 	StartTimeout time.Duration
@@ -80,7 +81,7 @@ func (c Command) Start(ctx context.Context) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: start: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	p.child = exec.Command(c.Binary, c.Args...) //nolint:gosec // the caller's own
 	p.child.Env = append(os.Environ(), c.Env...)
 	p.child.Stdout, p.child.Stderr = f, f
@@ -168,9 +169,7 @@ func (p *Process) setAddrs(named []string) {
 	p.addrs = make(map[string]Addr)
 	for _, s := range named {
 		name, addr := parseAddr(s)
-		if strings.HasPrefix(name, "https") {
-			addr.TLS = p.cmd.TLS
-		}
+		addr.TLS = p.cmd.TLS
 		p.addrs[name] = addr
 	}
 }

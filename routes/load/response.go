@@ -133,12 +133,27 @@ func (p *parser) fields() []headerField {
 			return fields
 		}
 		name, value, ok := strings.Cut(line, ":")
-		if !ok || name == "" || strings.ContainsAny(name, " \t") || len(fields) == maxHeaderLines {
+		if !ok || !isToken(name) || hasControl(value) || len(fields) == maxHeaderLines {
 			p.corrupt("header line %d is %q", len(fields), line)
 			return nil
 		}
 		fields = append(fields, headerField{name, strings.Trim(value, " \t")})
 	}
+}
+
+// isToken: RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
 func (p *parser) body(r *response, into []byte, limit int) []byte {

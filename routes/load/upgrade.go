@@ -51,7 +51,7 @@ func (p *Process) Upgrade(ctx context.Context) (Upgraded, error) {
 			return false, nil
 		}
 		if now, last = p.servesAs(ctx); last != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // not yet; last says why if it stays so
 		}
 		if now.Generation <= before {
 			last = fmt.Errorf("process %d is generation %d after generation %d", now.PID, now.Generation, before)

@@ -30,7 +30,7 @@ func AskVersion(ctx context.Context, addr Addr) (Version, error) {
 	if err != nil {
 		return Version{}, fmt.Errorf("load: ask version: %w", err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 

@@ -198,7 +198,7 @@ func (w *worker) unasked() bool {
 	}
 	if err != errTold { //nolint:errorlint // never wrapped
 		w.n.reconnects.Add(1)
-		w.example("reconnect", "", err)
+		w.example(Reconnect, "", err)
 	}
 	w.hangUp()
 	return true

@@ -78,7 +78,7 @@ func (w *worker) rest(ctx context.Context) bool {
 		}
 		w.noteConn()
 		w.n.reconnects.Add(1)
-		w.example("reconnect", "", err)
+		w.example(Reconnect, "", err)
 		w.hangUp()
 	}
 	return sleep(ctx, time.Until(until))
