@@ -187,6 +187,9 @@ func (l *loop) onRequest(r request) {
 		l.queued = &r
 		l.next()
 		if l.queued != nil {
+			if l.State() != Starting {
+				l.publish()
+			}
 			l.log.Info().Str("signal", r.signal).Stringer("state", l.State()).Bool("predecessor_drains", !l.alone).
 				Msg("request for an upgrade queued")
 		}

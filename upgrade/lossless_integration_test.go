@@ -76,6 +76,11 @@ func TestI2_NoRequestIsLost(t *testing.T) {
 			require.NoError(t, err)
 			defer func() { _ = log.Close() }()
 			require.NoError(t, tally.OnceIn(log))
+			text, err := os.ReadFile(p.LogPath())
+			require.NoError(t, err)
+			for _, trouble := range []string{"DATA RACE", "panic", "request cut", `"level":"error"`} {
+				require.NotContains(t, string(text), trouble)
+			}
 			left, err := filepath.Glob(filepath.Join(dir, "s*"))
 			require.NoError(t, err)
 			require.Equal(t, []string{filepath.Join(dir, "stderr.log")}, left, "PID file, state, lock and socket are removed at the final stop")

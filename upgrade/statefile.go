@@ -15,6 +15,8 @@ type Status struct {
 	Build      string    `json:"build"`
 	State      string    `json:"state"` // a State's name
 	Started    time.Time `json:"started"`
+	// Queued tells that an upgrade was requested and waits for its time.
+	Queued bool `json:"queued,omitempty"`
 	// Upgrade is the latest one that this chain of generations tried.
 	Upgrade *Outcome `json:"upgrade,omitempty"`
 }
@@ -57,13 +59,14 @@ func ReadStatus(pidFile string) (Status, error) {
 
 // publish writes the status. It is a report, not a record: that it cannot be
 // written (a full disk) must not stop an upgrade, so the error is only logged.
-func (p *Process) publish() {
+func (l *loop) publish() {
+	p := l.Process
 	if p.pid == nil {
 		return
 	}
 	b, err := json.Marshal(Status{
 		PID: os.Getpid(), Generation: p.generation, Build: p.cfg.Build,
-		State: p.State().String(), Started: p.started, Upgrade: p.outcome,
+		State: p.State().String(), Started: p.started, Queued: l.queued != nil, Upgrade: p.outcome,
 	})
 	if err == nil {
 		err = replaceFile(statePath(p.pid.path), append(b, '\n'))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"syscall"
 	"time"
 )
@@ -33,71 +32,85 @@ func (e *FailedError) Error() string {
 }
 
 // Wait waits for the fate of the upgrade that was requested, just before, by a
-// signal to pid, and returns its outcome: the second half of "kill -USR2 pid".
-// pid 0 stands for the one in the PID file. A failed upgrade is a [*FailedError];
-// other errors say that nothing was requested, that the process died, or that ctx
-// ended first. It tells what the processes say of themselves in the state file.
+// signal to pid, and returns its outcome: the second half of "kill -USR2 pid". pid
+// may also be that of the successor, if the upgrade was faster than the caller; 0
+// stands for the one in the PID file. A failed upgrade is a [*FailedError]; other errors
+// say that nothing was requested, that the process died, or that ctx ended first. It
+// tells what the processes say of themselves in the state file.
 func Wait(ctx context.Context, pidFile string, pid int) (Outcome, error) {
-	began := time.Now()
+	w := waiter{began: time.Now(), pid: pid}
 	if pid == 0 {
 		var err error
-		if pid, err = ReadPIDFile(pidFile); err != nil {
+		if w.pid, err = ReadPIDFile(pidFile); err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
 				return Outcome{}, fmt.Errorf("PID file %s does not exist: is the service running?", pidFile)
 			}
 			return Outcome{}, err
 		}
-		// It may name the successor already.
-		if s, err := ReadStatus(pidFile); err == nil && s.Upgrade != nil && s.PID == pid &&
-			s.Upgrade.Result == Succeeded && began.Sub(s.Upgrade.Ended) < signalAge {
-			return *s.Upgrade, nil
-		}
 	}
 	tick := time.NewTicker(waitTick)
 	defer tick.Stop()
-	var seen int
-	var since time.Time
 	for {
-		alive := syscall.Kill(pid, 0) == nil || errors.Is(syscall.Kill(pid, 0), syscall.EPERM)
+		alive := isAlive(w.pid) // looked at first: what it leaves in the file is its last word
 		s, err := ReadStatus(pidFile)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return Outcome{}, err
 		}
-		if o := s.Upgrade; err == nil && o != nil && o.From == pid {
-			switch {
-			case o.Result == Succeeded:
-				return *o, nil
-			case o.Result == Failed && began.Sub(o.Requested) < signalAge:
-				if o.Number != seen {
-					seen, since = o.Number, time.Now()
-				}
-				if time.Since(since) >= signalGrace || o.Requested.After(began) {
-					return *o, &FailedError{*o}
-				}
-			case o.Result == Running:
-				since = time.Now()
+		if err == nil && w.settled(s) {
+			if s.Upgrade.Result == Failed {
+				return *s.Upgrade, &FailedError{*s.Upgrade}
 			}
+			return *s.Upgrade, nil
 		}
 		if !alive {
-			return Outcome{}, fmt.Errorf("pid %d is gone and no successor has taken over: see its log", pid)
+			return Outcome{}, fmt.Errorf("pid %d is gone and no successor has taken over: see its log", w.pid)
 		}
-		if since.IsZero() && time.Since(began) > requestTimeout && s.State != Starting.String() && !s.draining(pid) {
-			return Outcome{}, fmt.Errorf("pid %d has not begun an upgrade within %s: was it asked for one (kill -USR2 %d)?", pid, requestTimeout, pid)
+		if !w.asked && time.Since(w.began) > requestTimeout {
+			return Outcome{}, fmt.Errorf("pid %d has not begun an upgrade within %s: was it asked for one (kill -USR2 %d)?", w.pid, requestTimeout, w.pid)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return Outcome{}, fmt.Errorf("the upgrade of pid %d has not ended: %w", pid, context.Cause(ctx))
+			return Outcome{}, fmt.Errorf("the upgrade of pid %d has not ended: %w", w.pid, context.Cause(ctx))
 		}
 	}
 }
 
-// draining tells whether pid serves while its predecessor still drains: a request
-// then waits for that, which may take as long as the drain timeout.
-func (s Status) draining(pid int) bool {
-	if s.PID != pid || s.Upgrade == nil || s.Upgrade.Result != Succeeded || s.Upgrade.To != pid {
+// waiter judges one status after the other.
+type waiter struct {
+	began time.Time
+	pid   int
+	asked bool      // a request has shown
+	seen  int       // number of the outcome that may be ours
+	since time.Time // when it was first seen
+}
+
+// settled tells whether the status holds the outcome that is waited for.
+func (w *waiter) settled(s Status) bool {
+	o := s.Upgrade
+	if s.PID == w.pid && (s.Queued || s.State == Starting.String()) || o != nil && o.From == w.pid && o.Result == Running {
+		w.asked = true
 		return false
 	}
-	p, err := os.FindProcess(s.Upgrade.From)
-	return err == nil && p.Signal(syscall.Signal(0)) == nil
+	if o == nil {
+		return false
+	}
+	switch {
+	case o.From == w.pid && o.Result == Succeeded:
+		return true
+	case o.From == w.pid && o.Result == Failed && w.began.Sub(o.Requested) < signalAge,
+		o.To == w.pid && o.Result == Succeeded && w.began.Sub(o.Ended) < signalAge:
+		// Ours, or that of an earlier request. A later signal shows soon.
+		w.asked = true
+		if o.Number != w.seen {
+			w.seen, w.since = o.Number, time.Now()
+		}
+		return o.Requested.After(w.began) || time.Since(w.since) >= signalGrace
+	}
+	return false
+}
+
+func isAlive(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
 }

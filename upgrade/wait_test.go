@@ -46,6 +46,29 @@ func TestWait(t *testing.T) {
 	}
 }
 
+// The caller was slower than the upgrade: pid is already the successor's.
+func TestWaitForTheSuccessorItself(t *testing.T) {
+	pid := os.Getpid()
+	path := filepath.Join(t.TempDir(), "app.pid")
+	done := Outcome{Number: 1, Result: Succeeded, From: 1, To: pid, Requested: time.Now(), Ended: time.Now()}
+	writeStatus(t, path, Status{PID: pid, State: "serving", Upgrade: &done})
+	o, err := Wait(t.Context(), path, pid)
+	require.NoError(t, err)
+	require.Equal(t, 1, o.Number)
+
+	// Unless it has been asked again: then that is the answer.
+	writeStatus(t, path, Status{PID: pid, State: "serving", Queued: true, Upgrade: &done})
+	answer := make(chan error, 1)
+	go func() { _, err := Wait(t.Context(), path, pid); answer <- err }()
+	select {
+	case err := <-answer:
+		t.Fatal("answered while a request was queued: ", err)
+	case <-time.After(2 * signalGrace):
+	}
+	writeStatus(t, path, Status{PID: pid, State: "serving", Upgrade: &Outcome{Number: 2, Result: Failed, From: pid, Reason: "bad", Requested: time.Now()}})
+	require.ErrorContains(t, <-answer, "bad")
+}
+
 // An older failure is not the answer; what follows is.
 func TestWaitIsNotFooledByAnEarlierFailure(t *testing.T) {
 	pid := os.Getpid()
