@@ -47,6 +47,11 @@ type request struct {
 // after a second signal, and otherwise what went wrong. When ctx ends, the service
 // stops gracefully. It is called once.
 func (p *Process) Run(ctx context.Context) error {
+	select {
+	case <-p.ended:
+		return errors.New("upgrade: this generation has given up already: Serve has said why")
+	default:
+	}
 	defer p.close()
 	warm, cancel := context.WithCancel(ctx)
 	defer cancel()

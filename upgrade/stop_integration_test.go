@@ -120,6 +120,29 @@ func TestStopDuringTheDrain(t *testing.T) {
 	require.Less(t, time.Since(began), upgrade.DefaultDrainTimeout/2)
 }
 
+// The new generation dies while the old one drains: that one finishes what it has,
+// and hurries, for only after its end can a service manager start the service anew.
+func TestASuccessorThatDies(t *testing.T) {
+	cmd := load.Serve(build(t, "."), t.TempDir(), "127.0.0.1:0")
+	p := start(t, cmd)
+	a := p.Addr("http")
+	idle, err := net.Dial(a.Network, a.Address)
+	require.NoError(t, err)
+	defer func() { _ = idle.Close() }()
+	slow := request(t, p, "/slow?ms=1500")
+	request(t, p, "/slow?ms=0")
+	logged(t, p, `"path":"/slow"`)
+	u := up(t, p)
+	began := time.Now()
+	require.NoError(t, syscall.Kill(u.PID, syscall.SIGKILL))
+	body, err := slow()
+	require.NoError(t, err)
+	require.Equal(t, "slow", body)
+	gone(t, p, u.OldPID)
+	require.Less(t, time.Since(began), upgrade.DefaultDrainTimeout/2)
+	logged(t, p, "the new generation is gone while this one drains")
+}
+
 func TestALiveServiceKeepsItsPIDFile(t *testing.T) {
 	dir := t.TempDir()
 	cmd := load.Serve(build(t, "."), dir, "127.0.0.1:0")

@@ -30,7 +30,7 @@ import (
 
 // Server holds the settings of `holdfast serve` and `holdfast check`.
 type Server struct {
-	Addr    []string `help:"Listen here: [NAME=]HOST:PORT or [NAME=]unix:PATH. Repeatable; a comma separates several. A socket that systemd passes under NAME (default: http, or https with a certificate) is used instead." default:":8080" placeholder:"ADDR"`
+	Addr    []string `help:"Listen here: [NAME=]HOST:PORT or [NAME=]unix:PATH. Repeatable; a comma separates several; default :8080. A socket that systemd passes under NAME (default: http, or https with a certificate) is used instead." default:":8080" placeholder:"ADDR"`
 	PIDFile string   `name:"pid-file" help:"PID file; beside it stand a lock and the state that 'holdfast wait' reads." placeholder:"PATH"`
 	TLSCert string   `name:"tls-cert" help:"Certificate chain, PEM. With --tls-key every listener serves TLS and HTTP/2." placeholder:"FILE"`
 	TLSKey  string   `name:"tls-key" help:"Key of the certificate, PEM." placeholder:"FILE"`
