@@ -47,13 +47,13 @@
 //
 // A [Link] is the socketpair (AF_UNIX, SOCK_SEQPACKET: unix(7)) that the new
 // process inherits. Both say hello, the new one confirms that it serves, the old
-// one tells when it has let go of its exclusive work. The end of the file is a
-// message too: the peer is gone.
+// one tells when it has let go of its exclusive work. A new process that gives up
+// says why before it exits. The end of the file is a message too: the peer is gone.
 //
 //	old                                    new
 //	 │── hello {versions, build, …} ──────▶│   warm-up
 //	 │◀───────────────────────── hello ────│
-//	 │            (tableflip: ready)       │   PID file, service manager
+//	 │   (ready, by whoever started it)    │   PID file, service manager
 //	 │◀───────────────────── committed ────│
 //	 │   parks, drains                     │
 //	 │── released ────────────────────────▶│   exclusive work starts

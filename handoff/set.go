@@ -12,9 +12,8 @@ import (
 
 // Inheritance is where listening sockets come from and go to: it returns the one
 // that the parent process passed under network and addr, or calls make, and
-// passes the result on to the next process. [*tableflip.Upgrader] is one.
-//
-// [*tableflip.Upgrader]: https://pkg.go.dev/github.com/cloudflare/tableflip#Upgrader
+// passes the result on to the next process. The library that starts the processes
+// implements it; this package does not know which.
 type Inheritance interface {
 	Listener(network, addr string) (net.Listener, error)
 	ListenWithCallback(network, addr string, make func(network, addr string) (net.Listener, error)) (net.Listener, error)

@@ -105,21 +105,16 @@ func runner(t testing.TB, ws ...load.Workload) *load.Runner {
 func flowing(t testing.TB, r *load.Runner, n int64) {
 	t.Helper()
 	was := r.Snapshot().Workloads
-	deadline := time.Now().Add(time.Minute)
-	for {
+	require.Eventually(t, func() bool {
 		enough := true
 		for name, c := range r.Snapshot().Workloads {
 			if c.Failed() > 0 {
-				return // the tally will say what
+				return true // the tally will say what
 			}
 			enough = enough && c.Answered >= was[name].Answered+n
 		}
-		if enough {
-			return
-		}
-		require.True(t, time.Now().Before(deadline), "the load does not flow")
-		time.Sleep(5 * time.Millisecond)
-	}
+		return enough
+	}, time.Minute, 5*time.Millisecond, "the load does not flow")
 }
 
 // certificate makes a self-signed one for loopback, and a client that trusts it.

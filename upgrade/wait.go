@@ -13,13 +13,13 @@ const (
 	// waitTick is how often Wait looks. The state file changes hands between
 	// processes and may be on any file system, so it is read, not watched.
 	waitTick = 20 * time.Millisecond
-	// signalAge is how old a request may be for Wait to take it for the one that was
-	// made just before it was called: kill(1) has run and ended, this program has
-	// started.
-	signalAge = 2 * time.Second
-	// signalGrace is how long a request that is already answered must stand
-	// unchallenged: a later signal reaches the process well within it.
-	signalGrace = 250 * time.Millisecond
+	// signalAge is how old a request, or its success, may be for Wait to take it for the
+	// one that was made just before it was called. On a busy machine the caller may be
+	// slow to come; that it does not take an earlier one for it, signalGrace sees to.
+	signalAge = 30 * time.Second
+	// signalGrace is how long an outcome that was there before the caller must stand
+	// unchallenged: the signal that the caller means shows as a request well within it.
+	signalGrace = 500 * time.Millisecond
 	// requestTimeout is how long a signal may take to show as a request.
 	requestTimeout = 10 * time.Second
 )
