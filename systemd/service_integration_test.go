@@ -119,9 +119,10 @@ func TestSocketUnit(t *testing.T) {
 	v, err := load.AskVersion(context.Background(), server)
 	require.NoError(t, err)
 	require.Equal(t, 1, v.Generation)
-	log, err := os.ReadFile(filepath.Join(m.Dir, "app.log"))
-	require.NoError(t, err)
-	require.Contains(t, string(log), `"addrs":["http=[::]:8080"]`, "systemd's socket, not the configured address")
+	eventually(t, m, "it says that it has systemd's socket, not the configured address", func() bool {
+		log, err := os.ReadFile(filepath.Join(m.Dir, "app.log"))
+		return err == nil && strings.Contains(string(log), `"addrs":["http=[::]:8080"]`)
+	})
 
 	underLoad(t, func() {
 		for range 3 {

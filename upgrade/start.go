@@ -94,6 +94,8 @@ func (p *Process) announce() error {
 	if o := p.outcome; o != nil && o.Result == Running && p.tableflip.HasParent() {
 		o.Result, o.To, o.Ended = Succeeded, os.Getpid(), time.Now()
 	}
+	// Before the previous generation may exit: who finds that one gone looks here.
+	p.writeStatus(Serving, false)
 	status := fmt.Sprintf("serving, generation %d, build %s", p.generation, p.cfg.Build)
 	if err := p.manager.Ready(status, os.Getpid()); err != nil {
 		p.log.Warn().Err(err).Msg("service manager does not confirm")

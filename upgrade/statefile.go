@@ -57,16 +57,18 @@ func ReadStatus(pidFile string) (Status, error) {
 	return s, nil
 }
 
-// publish writes the status. It is a report, not a record: that it cannot be
+// publish writes the status as the loop sees it.
+func (l *loop) publish() { l.writeStatus(l.State(), l.queued != nil) }
+
+// writeStatus writes the status. It is a report, not a record: that it cannot be
 // written (a full disk) must not stop an upgrade, so the error is only logged.
-func (l *loop) publish() {
-	p := l.Process
+func (p *Process) writeStatus(s State, queued bool) {
 	if p.pid == nil {
 		return
 	}
 	b, err := json.Marshal(Status{
 		PID: os.Getpid(), Generation: p.generation, Build: p.cfg.Build,
-		State: p.State().String(), Started: p.started, Queued: l.queued != nil, Upgrade: p.outcome,
+		State: s.String(), Started: p.started, Queued: queued, Upgrade: p.outcome,
 	})
 	if err == nil {
 		err = replaceFile(statePath(p.pid.path), append(b, '\n'))
