@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,9 @@ import (
 type Link struct {
 	conn *net.UnixConn
 	once sync.Once
+	// offers numbers the messages of every sender on this link, so that a late
+	// acknowledgement cannot be taken for another's.
+	offers atomic.Uint64
 
 	// Receive's own.
 	buf [maxMessage + 1]byte

@@ -48,7 +48,6 @@ func newPairThatResumes(t *testing.T, address string, srv func() *http.Server, r
 		t.Cleanup(func() {
 			_ = peer.Close()
 			<-done
-			peer.Sender().Close()
 		})
 	}
 	for _, r := range []*rig{p.old, p.new} {
@@ -261,7 +260,7 @@ func TestI3_RefusedConnectionsStay(t *testing.T) {
 	// The next process may take them.
 	p.new.leaving.Store(false)
 	until(t, "all wait", func() bool { return p.old.waiting() == 20 })
-	p.oldPeer.Sender().Close()
+	p.oldPeer.StopSending()
 	p.move(p.old, p.oldPeer)
 	until(t, "they have moved", func() bool { return p.new.waiting() == 20 })
 }
@@ -277,7 +276,6 @@ func lonely(t *testing.T, bound time.Duration, n int) (r *rig, peer *Peer, far *
 	t.Cleanup(func() {
 		_ = peer.Close()
 		<-done
-		peer.Sender().Close()
 	})
 	for range n {
 		clients = append(clients, r.dial(t))
@@ -329,7 +327,7 @@ func TestI3_APeerThatDies(t *testing.T) {
 
 // A peer that answers what was not asked, and more than once.
 func TestI3_APeerThatLies(t *testing.T) {
-	r, peer, far, clients := lonely(t, 10*time.Second, 3)
+	r, peer, far, clients := lonely(t, 200*time.Millisecond, 3)
 	ended := make(chan error, 1)
 	go func() {
 		m, err := far.Receive(10 * time.Second)

@@ -14,7 +14,8 @@ type Peer struct {
 
 	mu      sync.Mutex // guards what follows
 	sender  *Sender
-	ended   bool // the link
+	leaving *Sender // stopped, perhaps with something still under way
+	ended   bool    // the link
 	adopted int
 }
 
@@ -27,18 +28,32 @@ func NewPeer(l *Link, r *Receiver, bound time.Duration) *Peer {
 	return &Peer{Link: l, receiver: r, bound: bound}
 }
 
-// Sender is what connections move to the peer with. There is one at a time; after
-// [Sender.Close] the next call makes another.
+// Sender is what connections move to the peer with. After StopSending the next
+// call makes another; once the link has ended it is one that refuses everything.
 func (p *Peer) Sender() *Sender {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.sender == nil || p.sender.stopped() {
+	if p.sender == nil {
 		p.sender = NewSender(p.Link, p.bound)
 		if p.ended {
 			p.sender.gone()
+			p.sender.Close()
 		}
 	}
 	return p.sender
+}
+
+// StopSending ends the sender: what waits stays here, and what is under way gets
+// its verdict before StopSending returns, within the bound for acknowledgements.
+func (p *Peer) StopSending() {
+	p.mu.Lock()
+	s := p.sender
+	p.sender = nil
+	p.leaving = s
+	p.mu.Unlock()
+	if s != nil {
+		s.Close()
+	}
 }
 
 // Adopted is how many connections have come from the peer.
@@ -70,10 +85,7 @@ func (p *Peer) Listen(handle func(Message)) error {
 				p.receiver.logf("%v", err)
 			}
 		case Ack:
-			p.mu.Lock()
-			s := p.sender
-			p.mu.Unlock()
-			if s != nil {
+			for _, s := range p.senders() {
 				s.acknowledge(m)
 			}
 		default:
@@ -82,12 +94,25 @@ func (p *Peer) Listen(handle func(Message)) error {
 	}
 }
 
+// senders are those that may wait for an answer.
+func (p *Peer) senders() (all []*Sender) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range []*Sender{p.sender, p.leaving} {
+		if s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 // end decides what is under way.
 func (p *Peer) end() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.ended = true
-	if p.sender != nil {
-		p.sender.gone()
+	p.mu.Unlock()
+	for _, s := range p.senders() {
+		s.gone()
+		s.Close()
 	}
 }

@@ -33,10 +33,9 @@ type Sender struct {
 	mu    sync.Mutex // guards what follows
 	queue []*parcel
 	sent  []*batch // oldest first
-	seq   uint64
-	limit int   // descriptors in one message
-	ended bool  // takes no more
-	err   error // why it gave up
+	limit int      // descriptors in one message
+	ended bool     // takes no more
+	err   error    // why it gave up
 
 	moved, refused int
 }
@@ -157,8 +156,7 @@ func (s *Sender) next() bool {
 		}
 		n++
 	}
-	s.seq++
-	b := &batch{seq: s.seq, parcels: append([]*parcel(nil), s.queue[:n]...), at: time.Now()}
+	b := &batch{seq: s.link.offers.Add(1), parcels: append([]*parcel(nil), s.queue[:n]...), at: time.Now()}
 	s.queue = s.queue[n:]
 	// Before it is sent: the answer may be quicker than we are.
 	s.sent = append(s.sent, b)
@@ -287,12 +285,6 @@ func (s *Sender) gone() {
 	}
 	s.sent = nil
 	s.nudge()
-}
-
-func (s *Sender) stopped() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended
 }
 
 // Err tells why the sender gave up, if it did.
