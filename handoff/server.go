@@ -21,6 +21,7 @@ type Server struct {
 	handler http.Handler
 	tls     bool
 	h2      *multiplexer
+	tickets *Tickets // nil: crypto/tls makes the keys, or the service
 
 	leaving  atomic.Bool // the drain has begun: responses say "Connection: close"
 	tellOnce sync.Once
@@ -35,7 +36,9 @@ type Server struct {
 
 // NewServer prepares srv. A non-nil srv.TLSConfig makes every listener of this
 // server a TLS listener; it then must hold certificates, and HTTP/2 is offered
-// unless srv.TLSNextProto is already set (the documented way to turn it off).
+// unless srv.TLSNextProto is already set (the documented way to turn it off). It is
+// replaced by a copy, which is the one that serves: SetSessionTicketKeys on
+// srv.TLSConfig works while it does.
 func NewServer(srv *http.Server) (*Server, error) {
 	s := &Server{
 		http: srv, handler: srv.Handler, tls: srv.TLSConfig != nil,
@@ -65,12 +68,20 @@ func NewServer(srv *http.Server) (*Server, error) {
 			connState(c, st)
 		}
 	}
+	if s.tls {
+		if err := ownTLSConfig(srv); err != nil {
+			return nil, err
+		}
+	}
 	if s.tls && srv.TLSNextProto == nil {
 		h2, err := newMultiplexer(srv)
 		if err != nil {
 			return nil, fmt.Errorf("handoff: set up HTTP/2: %w", err)
 		}
 		s.h2 = h2
+	}
+	if s.tls {
+		offerProtocols(srv)
 	}
 	return s, nil
 }
@@ -119,13 +130,12 @@ func (s *Server) Start(ln *Listener, failed func(error)) {
 }
 
 func (s *Server) accept(ln *Listener) error {
-	var err error
+	a := acceptor{ln, s}
+	var inner net.Listener = a
 	if s.tls {
-		// http.Server wants certificates in the arguments or in TLSConfig.
-		err = s.http.ServeTLS(acceptor{ln, s}, "", "")
-	} else {
-		err = s.http.Serve(acceptor{ln, s})
+		inner = tlsAcceptor{a}
 	}
+	err := s.http.Serve(inner)
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
