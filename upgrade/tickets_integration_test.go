@@ -44,6 +44,9 @@ func connect(ctx context.Context, addr string, c *tls.Config) (resumed bool, err
 		return false, err
 	}
 	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return false, err
+	}
 	if _, err := io.WriteString(conn, "GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
 		return false, err
 	}
