@@ -94,7 +94,8 @@ func (l *Link) Receive(timeout time.Duration) (Message, error) {
 			continue
 		case err != nil:
 			return Message{}, err
-		case n == 0: // a datagram socket's end of file
+		case n == 0: // a datagram socket's end of file, or an empty datagram
+			(&Message{files: files}).discard()
 			return Message{}, io.EOF
 		case ferr != nil:
 			return Message{}, ferr

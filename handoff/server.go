@@ -23,6 +23,7 @@ type Server struct {
 	tls     bool
 	h2c     bool // HTTP/2 without TLS is on: some connections speak it
 	h2      *multiplexer
+	tickets *Tickets // nil: crypto/tls makes the keys, or the service
 
 	leaving  atomic.Bool            // the drain has begun: responses say "Connection: close"
 	mover    atomic.Pointer[Sender] // where connections move to; nil while no move is on
@@ -50,7 +51,9 @@ const (
 
 // NewServer prepares srv. A non-nil srv.TLSConfig makes every listener of this
 // server a TLS listener; it then must hold certificates, and HTTP/2 is offered
-// unless srv.TLSNextProto is already set (the documented way to turn it off).
+// unless srv.TLSNextProto is already set (the documented way to turn it off). It is
+// replaced by a copy, which is the one that serves: SetSessionTicketKeys on
+// srv.TLSConfig works while it does.
 func NewServer(srv *http.Server) (*Server, error) {
 	s := &Server{
 		http: srv, handler: srv.Handler, tls: srv.TLSConfig != nil,
@@ -81,12 +84,20 @@ func NewServer(srv *http.Server) (*Server, error) {
 			connState(c, st)
 		}
 	}
+	if s.tls {
+		if err := ownTLSConfig(srv); err != nil {
+			return nil, err
+		}
+	}
 	if s.tls && srv.TLSNextProto == nil {
 		h2, err := newMultiplexer(srv)
 		if err != nil {
 			return nil, fmt.Errorf("handoff: set up HTTP/2: %w", err)
 		}
 		s.h2 = h2
+	}
+	if s.tls {
+		offerProtocols(srv)
 	}
 	return s, nil
 }
@@ -137,13 +148,12 @@ func (s *Server) Start(ln *Listener, failed func(error)) {
 }
 
 func (s *Server) accept(ln *Listener) error {
-	var err error
+	a := acceptor{ln, s}
+	var inner net.Listener = a
 	if s.tls {
-		// http.Server wants certificates in the arguments or in TLSConfig.
-		err = s.http.ServeTLS(acceptor{ln, s}, "", "")
-	} else {
-		err = s.http.Serve(acceptor{ln, s})
+		inner = tlsAcceptor{a}
 	}
+	err := s.http.Serve(inner)
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
