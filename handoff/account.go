@@ -1,7 +1,5 @@
 package handoff
 
-import "time"
-
 // Account says what became of the connections of one upgrade: those that were
 // open in the old process when its accept loops had confirmed that they are parked.
 // It balances:
@@ -21,8 +19,8 @@ type Account struct {
 	TakenBack int `json:"taken_back"` // moved, and returned by a new process that gave up
 	Cut       int `json:"cut"`        // requests that the deadline ended
 
-	Takeover time.Duration `json:"takeover_ns"` // until all that could move at once had moved
-	Drain    time.Duration `json:"drain_ns"`    // from there to the last connection's end
+	// Phases is how long each phase of the upgrade took, in milliseconds.
+	Phases map[string]float64 `json:"phases_ms,omitempty"`
 }
 
 // Balances tells whether every connection is accounted for.
@@ -30,7 +28,8 @@ func (a Account) Balances() bool {
 	return a.Open == a.Moved+a.Closed+a.Retired+a.Dropped
 }
 
-func (a *Account) add(b Account) {
+// Add adds the counts of another server.
+func (a *Account) Add(b Account) {
 	a.Open += b.Open
 	a.Requests += b.Requests
 	a.Hijacked += b.Hijacked

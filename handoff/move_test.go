@@ -98,7 +98,7 @@ func TestI3_ConnectionsMove(t *testing.T) {
 			require.Equal(t, n, moved)
 			require.Zero(t, refused)
 			until(t, "they are gone here", func() bool { return p.old.Counts().Conns == 0 })
-			p.old.Settle(&before)
+			before.Add(p.old.Settle())
 			require.Equal(t, n, before.Moved)
 			require.True(t, before.Balances())
 

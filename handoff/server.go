@@ -271,10 +271,11 @@ func (s *Server) endings() [fates]int {
 	return s.ended
 }
 
-// Settle adds to the account what became of the connections since the census.
-func (s *Server) Settle(a *Account) {
+// Settle is the part of the account that says what became of the connections since
+// the census.
+func (s *Server) Settle() Account {
 	n := s.endings()
-	a.Closed, a.Moved, a.Retired, a.Dropped = n[fateClosed], n[fateMoved], n[fateRetired], n[fateDropped]
+	return Account{Closed: n[fateClosed], Moved: n[fateMoved], Retired: n[fateRetired], Dropped: n[fateDropped]}
 }
 
 // Counts is a look at a server's connections.

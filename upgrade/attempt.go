@@ -15,6 +15,7 @@ import (
 type attempt struct {
 	outcome   Outcome
 	link      *handoff.Link    // nil where there is none
+	peer      *handoff.Peer    // the new generation at its other end
 	hello     *handoff.Message // of the new generation, once it has said it
 	committed bool             // the new generation has confirmed
 	reason    string           // why the new generation gave up, in its own words
@@ -22,7 +23,18 @@ type attempt struct {
 	gone      bool             // its end of the link is closed
 	returned  bool             // tableflip's Upgrade has returned
 	overdue   *time.Timer
+
+	taking  bool     // the takeover runs, in a goroutine of its own
+	took    bool     // it has begun, at some time
+	returns bool     // the new generation gives back what it has taken
+	failing *failure // carried out when the takeover has ended
+
+	greeted, asked, over, handed time.Time // hello, takeover begun and ended, commit
+	account                      handoff.Account
 }
+
+// failure is why an upgrade failed.
+type failure struct{ phase, reason string }
 
 // pid is the new generation's, or 0 while it is not known.
 func (a *attempt) pid() int {
@@ -31,6 +43,9 @@ func (a *attempt) pid() int {
 	}
 	return a.hello.PID
 }
+
+// moves tells whether the new generation can take connections and state.
+func (a *attempt) moves() bool { return a.hello != nil && a.hello.Moves() }
 
 // begin starts an upgrade.
 func (l *loop) begin(r request) {
@@ -84,6 +99,7 @@ func (l *loop) makeLink(a *attempt) error {
 		return fmt.Errorf("pass on link: %w", err)
 	}
 	a.link = link
+	a.peer = handoff.NewPeer(link, l.receiver(), l.cfg.HandoffTimeout)
 	l.listeners.Go(func() { l.listenSuccessor(a) })
 	return nil
 }
@@ -112,6 +128,16 @@ func (p *Process) spawn() error {
 
 // fail ends an upgrade; this generation goes on.
 func (l *loop) fail(a *attempt, phase, reason string) {
+	if a.taking {
+		a.failing = &failure{phase, reason} // its end is near: the link has ended
+		return
+	}
+	if a.took {
+		l.stay(a.peer)
+		if n := a.peer.Adopted(); n > 0 {
+			l.log.Info().Int("connections", n).Msg("taken back from the new generation")
+		}
+	}
 	a.outcome.Result, a.outcome.Phase, a.outcome.Reason = Failed, phase, reason
 	a.outcome.Ended, a.outcome.To = time.Now(), a.pid()
 	if a.link != nil {
@@ -220,11 +246,16 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 		}
 	case m.Type == handoff.Hello:
 		a.hello = m
+		a.greeted = time.Now()
 		a.outcome.To = m.PID
 		l.log.Info().Str("build", m.Build).Int("successor", m.PID).Msg("hello from the new generation")
 		if a.overdue != nil && m.Speaks() {
 			a.overdue.Reset(l.cfg.UpgradeTimeout)
 		}
+	case m.Type == handoff.Takeover:
+		l.onTakeover(a)
+	case m.Type == handoff.GiveBack:
+		l.onGiveBack(a)
 	case m.Type == handoff.Failed:
 		a.reason = m.Reason
 	case m.Type == handoff.Committed:
@@ -253,6 +284,7 @@ func (l *loop) handOver(a *attempt) {
 		a.overdue.Stop()
 	}
 	l.enter(Draining)
+	a.handed = time.Now()
 	l.log.Info().Int("upgrade", a.outcome.Number).Int("successor", a.pid()).
 		Dur("after_ms", time.Since(a.outcome.Began)).Msg("upgrade committed: this generation drains")
 	l.watchdog = nil

@@ -19,6 +19,7 @@ const (
 	DefaultDrainTimeout   = 30 * time.Second
 	DefaultWarmUpTimeout  = 30 * time.Second
 	DefaultStopLinger     = time.Second
+	DefaultHandoffTimeout = 10 * time.Second
 )
 
 // Config says how a service runs. Only an address is required, and that only by
@@ -48,6 +49,12 @@ type Config struct {
 	// then what still runs is cut and logged. Default 30 seconds. Connections on
 	// which nothing arrives are closed spread over its second half.
 	DrainTimeout time.Duration
+
+	// HandoffTimeout bounds the takeover: the time in which the connections that wait
+	// at a message boundary move to the new generation, and that in which it must
+	// acknowledge each batch. Those that have not moved then stay with the old
+	// generation, which drains them. Default 10 seconds.
+	HandoffTimeout time.Duration
 
 	// WarmUpTimeout bounds each warm-up hook and each stop hook. Default 30 seconds.
 	WarmUpTimeout time.Duration
@@ -86,6 +93,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"UpgradeTimeout", &c.UpgradeTimeout, DefaultUpgradeTimeout},
 		{"DrainTimeout", &c.DrainTimeout, DefaultDrainTimeout},
 		{"WarmUpTimeout", &c.WarmUpTimeout, DefaultWarmUpTimeout},
+		{"HandoffTimeout", &c.HandoffTimeout, DefaultHandoffTimeout},
 	} {
 		if *d.value < 0 {
 			return c, fmt.Errorf("upgrade: %s is %s: want a positive duration", d.name, *d.value)

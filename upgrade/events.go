@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -25,11 +24,16 @@ type (
 		a *attempt
 		m *handoff.Message
 	}
-	evOverdue     struct{ a *attempt } // the new generation has not confirmed in time
-	evReleased    struct{}             // the old generation has let go of exclusive work
-	evPredecessor struct{}             // the old generation has exited
-	evAccept      struct{ err error }  // an accept loop broke
-	evFinished    struct{ err error }  // the drain or the stop is complete
+	evTakenOver struct { // every connection that could move at once has its verdict
+		a   *attempt
+		err error
+	}
+	evOverdue     struct{ a *attempt }               // the new generation has not confirmed in time
+	evReleased    struct{}                           // the old generation has let go of exclusive work
+	evBye         struct{ account *handoff.Account } // the old generation has drained
+	evPredecessor struct{}                           // the old generation has exited
+	evAccept      struct{ err error }                // an accept loop broke
+	evFinished    struct{ err error }                // the drain or the stop is complete
 )
 
 // post gives an event to the loop, unless that has ended.
@@ -61,35 +65,27 @@ func (p *Process) listenSignals() (stop func()) {
 
 // listenSuccessor passes the new generation's messages on, and its end.
 func (p *Process) listenSuccessor(a *attempt) {
-	for {
-		m, err := a.link.Receive(0)
-		if err == nil {
+	err := a.peer.Listen(func(m handoff.Message) {
+		switch m.Type {
+		case handoff.Relay:
+			p.relays.receive(m)
+		case handoff.WantState:
+			p.relays.attach(a.peer)
+			p.listeners.Go(func() { p.sendState(a.link, false) })
+		default:
 			p.post(evSuccessor{a, &m})
-			continue
 		}
-		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-			p.log.Warn().Err(err).Msg("new generation does not speak our protocol")
-		}
-		p.post(evSuccessor{a, nil})
-		return
+	})
+	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+		p.log.Warn().Err(err).Msg("new generation does not speak our protocol")
 	}
+	p.relays.detach(a.peer)
+	p.post(evSuccessor{a, nil})
 }
 
-// listenPredecessor waits for the old generation to let go of the exclusive
-// work, and then for its end. Its death lets go too.
-func (p *Process) listenPredecessor(ctx context.Context) {
-	if p.parent != nil {
-		for {
-			m, err := p.parent.Receive(0)
-			if err == nil && m.Type != handoff.Released {
-				continue
-			}
-			break
-		}
-		p.post(evReleased{})
-	}
-	// Its error says that the parent misbehaved on the pipe; it is gone either way.
-	if _ = p.tableflip.WaitForParent(ctx); ctx.Err() == nil {
-		p.post(evPredecessor{})
+// sendState gives the new generation what it is to carry on.
+func (p *Process) sendState(link *handoff.Link, final bool) {
+	for _, err := range p.states.Send(link, final) {
+		p.log.Warn().Err(err).Bool("final", final).Msg("state not passed on")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,28 +33,35 @@ func (p *Process) letGo(ctx context.Context, o handoff.DrainOptions, a *attempt,
 	bounded, cancel := context.WithTimeout(ctx, p.cfg.DrainTimeout)
 	defer cancel()
 
-	errs := []error{p.closeListeners(bounded, last)}
+	errs := []error{p.park(bounded)}
+	if last || a == nil || !a.took {
+		a = a.drainedOnly(began, last)
+		p.census(a)
+	}
+	errs = append(errs, p.closeListeners(bounded, last))
 
 	// Background work and connections end at the same time.
 	var all sync.WaitGroup
-	work, reports := make([]error, 2), make([]handoff.DrainReport, len(p.services))
+	work, cuts := make([]error, 2), make([][]handoff.Cut, len(p.services))
 	all.Go(func() { work[0] = p.shared.stop(bounded) })
 	all.Go(func() {
 		work[1] = p.exclusive.stop(bounded)
-		if a != nil && a.link != nil && !last {
+		if a.link != nil && work[1] == nil {
 			// Not before they have returned; if they do not, our end will say it.
-			if work[1] == nil {
-				work[1] = a.link.Send(handoff.Message{Type: handoff.Released})
-			}
+			work[1] = a.link.Send(handoff.Message{Type: handoff.Released})
 		}
 	})
 	o.Timeout = max(0, p.cfg.DrainTimeout-time.Since(began))
 	for i, s := range p.services {
-		all.Go(func() { reports[i] = s.server.Drain(ctx, o) })
+		all.Go(func() { cuts[i] = s.server.Drain(ctx, o).Cut })
 	}
 	all.Wait()
 	errs = append(errs, work...)
-	p.account(reports, time.Since(began))
+	p.account(a, slices.Concat(cuts...))
+	if a.link != nil && a.moves() {
+		p.sendState(a.link, true)
+		errs = append(errs, a.link.Send(handoff.Message{Type: handoff.Bye, Account: &a.account}))
+	}
 
 	for i := len(p.stops) - 1; i >= 0 && ctx.Err() == nil; i-- {
 		if err := p.stops[i].call(ctx, p.cfg.WarmUpTimeout); err != nil {
@@ -63,14 +71,19 @@ func (p *Process) letGo(ctx context.Context, o handoff.DrainOptions, a *attempt,
 	return errors.Join(errs...)
 }
 
-// closeListeners ends accepting: every loop is parked and has confirmed before a
-// descriptor is closed. The last process serves what waits in the queues, unless
-// the service manager keeps the socket for whoever comes next.
-func (p *Process) closeListeners(ctx context.Context, last bool) error {
-	var errs []error
-	for _, ln := range p.set.Listeners() {
-		errs = append(errs, ln.Park(ctx))
+// drainedOnly is the attempt as the drain needs it where no connection has moved,
+// nil included: then this is a stop.
+func (a *attempt) drainedOnly(began time.Time, last bool) *attempt {
+	if a == nil || last {
+		return &attempt{handed: began}
 	}
+	return &attempt{handed: began, link: a.link, hello: a.hello}
+}
+
+// closeListeners ends accepting; every loop has been parked before a descriptor is
+// closed. The last process serves what waits in the queues, unless the service
+// manager keeps the socket for whoever comes next.
+func (p *Process) closeListeners(ctx context.Context, last bool) error {
 	for _, ln := range p.set.Listeners() {
 		if last && !ln.Passed() {
 			if n := ln.Sweep(ctx); n > 0 {
@@ -78,29 +91,67 @@ func (p *Process) closeListeners(ctx context.Context, last bool) error {
 			}
 		}
 	}
-	errs = append(errs, p.set.Close())
+	err := p.set.Close()
 	for _, s := range p.services {
+		s.server.CloseArrivals()
 		s.server.Wait()
 	}
-	return errors.Join(errs...)
+	return err
 }
 
-// account logs what the drain did.
-func (p *Process) account(reports []handoff.DrainReport, took time.Duration) {
-	var sum handoff.DrainReport
-	for _, r := range reports {
-		sum.Start.Conns += r.Start.Conns
-		sum.Start.Requests += r.Start.Requests
-		sum.Start.Silent += r.Start.Silent
-		sum.Start.Hijacked += r.Start.Hijacked
-		sum.Retired += r.Retired
-		sum.Dropped += r.Dropped
-		sum.Cut = append(sum.Cut, r.Cut...)
+// census begins the account of an upgrade or a stop. The accept loops are parked.
+func (p *Process) census(a *attempt) {
+	a.account = handoff.Account{}
+	for _, s := range p.services {
+		a.account.Add(s.server.Census())
 	}
-	for _, c := range sum.Cut {
+}
+
+// account ends it, and logs what became of the connections.
+func (p *Process) account(a *attempt, cuts []handoff.Cut) {
+	p.logCuts(cuts)
+	n := &a.account
+	for _, s := range p.services {
+		n.Add(s.server.Settle())
+	}
+	n.Cut = len(cuts)
+	if a.peer != nil {
+		_, n.Refused = a.peer.Sender().Counts()
+	}
+	n.Phases = a.phases(time.Now())
+	e := p.log.Info()
+	if !n.Balances() {
+		e = p.log.Error().Bool("balances", false)
+	}
+	e.Int("connections", n.Open).Int("requests", n.Requests).Int("hijacked", n.Hijacked).
+		Int("moved", n.Moved).Int("refused", n.Refused).Int("closed", n.Closed).
+		Int("silent_closed", n.Retired).Int("dropped", n.Dropped).Int("cut", n.Cut).
+		Int("goroutines", runtime.NumGoroutine()).Any("phases_ms", n.Phases).Msg("drained")
+}
+
+func (p *Process) logCuts(cuts []handoff.Cut) {
+	for _, c := range cuts {
 		p.log.Warn().Str("method", c.Method).Str("path", c.Path).Dur("age_ms", c.Age).Str("peer", c.Peer).Msg("request cut by the drain deadline")
 	}
-	p.log.Info().Int("connections", sum.Start.Conns).Int("requests", sum.Start.Requests).
-		Int("hijacked", sum.Start.Hijacked).Int("silent_closed", sum.Retired).Int("dropped", sum.Dropped).
-		Int("cut", len(sum.Cut)).Int("goroutines", runtime.NumGoroutine()).Dur("took_ms", took).Msg("drained")
+}
+
+// phases is how long each phase of an upgrade took, in milliseconds. A stop has
+// only the drain.
+func (a *attempt) phases(now time.Time) map[string]float64 {
+	ms := map[string]float64{}
+	for _, ph := range []struct {
+		name     string
+		from, to time.Time
+	}{
+		{"spawn", a.outcome.Began, a.greeted},
+		{"start", a.greeted, a.asked}, // state, warm-up
+		{"takeover", a.asked, a.over},
+		{"commit", a.over, a.handed},
+		{"drain", a.handed, now},
+	} {
+		if !ph.from.IsZero() && !ph.to.IsZero() {
+			ms[ph.name] = float64(ph.to.Sub(ph.from).Microseconds()) / 1000
+		}
+	}
+	return ms
 }

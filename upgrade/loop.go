@@ -61,6 +61,9 @@ func (p *Process) Run(ctx context.Context) error {
 		defer t.Stop()
 		l.watchdog = t.C
 	}
+	if p.parent != nil {
+		p.previous = newPredecessor(handoff.NewPeer(p.parent, p.receiver(), p.cfg.HandoffTimeout), p.parentMoves)
+	}
 	p.listeners.Go(func() { p.listenPredecessor(warm) })
 	p.listeners.Go(func() { p.post(evStarted{p.start(warm)}) })
 
@@ -103,6 +106,10 @@ func (l *loop) handle(e any) {
 		l.onUpgraded(e.a, e.err)
 	case evSuccessor:
 		l.onSuccessor(e.a, e.m)
+	case evTakenOver:
+		l.onTakenOver(e.a, e.err)
+	case evBye:
+		l.onBye(e.account)
 	case evOverdue:
 		l.onOverdue(e.a)
 	case evAccept:
@@ -130,6 +137,16 @@ func (l *loop) onStarted(err error) {
 		}
 		l.startExclusive()
 		l.next()
+	}
+}
+
+// onBye takes the old generation's account of the upgrade that made this one.
+func (l *loop) onBye(account *handoff.Account) {
+	if o := l.outcome; o != nil && o.To == os.Getpid() && account != nil {
+		o.Connections = account
+		if s := l.State(); s == Serving {
+			l.publish()
+		}
 	}
 }
 
@@ -224,7 +241,9 @@ func (l *loop) stop(why string) {
 	case Serving:
 		l.beginStop()
 	case Upgrading:
-		if !l.attempt.returned {
+		// Once connections have begun to move, to kill the new generation would be to
+		// cut them: it commits, and is stopped then.
+		if !l.attempt.returned && (!l.attempt.took || !first) {
 			// Ends the new process, unless it is ready in this very moment: evUpgraded
 			// will tell.
 			l.tableflip.Stop()
@@ -288,6 +307,7 @@ func (l *loop) onFinished(err error) {
 		l.log.Error().Err(err).Msg("not everything has ended")
 	}
 	if l.attempt != nil && l.attempt.link != nil {
+		l.attempt.peer.StopSending()
 		_ = l.attempt.link.Close()
 	}
 	switch {

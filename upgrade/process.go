@@ -31,12 +31,17 @@ type Process struct {
 	tableflip   *tableflip.Upgrader
 	set         *handoff.Set
 	parent      *handoff.Link // to the previous generation; nil without one that speaks our protocol
+	parentMoves bool          // its protocol has the move of connections and state
+	previous    *predecessor  // the same, once this generation runs
 	pid         *pidFile      // nil without a PID file
 	pidInherits bool          // its lock came from the previous generation
 	manager     *systemd.Notifier
 
 	states  *handoff.States  // what travels between the generations
 	tickets *handoff.Tickets // the TLS servers' session-ticket keys; one of the states
+
+	relays  relays
+	resumes map[string]handoff.Resume // by the name of the handler
 
 	services  []service
 	warmUps   []hook
@@ -91,7 +96,7 @@ func New(cfg Config) (*Process, error) {
 	p := &Process{
 		cfg: cfg, started: time.Now(),
 		events: make(chan any), ended: make(chan struct{}),
-		states: &handoff.States{}, tickets: handoff.NewTickets(),
+		states: &handoff.States{}, tickets: handoff.NewTickets(), resumes: map[string]handoff.Resume{},
 	}
 	if err := p.states.Register(p.tickets.State()); err != nil {
 		return nil, err
@@ -128,6 +133,9 @@ func (p *Process) inherit() error {
 	}
 	if err := p.openPIDFile(); err != nil {
 		return errors.Join(err, closeAll(passed))
+	}
+	if err := handoff.SelfTest(); err != nil {
+		p.log.Warn().Err(err).Msg("connections do not move with this build: they are drained")
 	}
 	p.set = handoff.NewSet(p.tableflip, passed, handoff.BindOptions{UnixMode: p.cfg.UnixMode, ReusePort: p.cfg.ReusePort})
 	return p.greetParent()
@@ -183,7 +191,10 @@ func (p *Process) greetParent() error {
 		_ = link.Close()
 		return nil
 	}
-	p.parent = link
+	p.parent, p.parentMoves = link, m.Moves()
+	if !p.parentMoves {
+		p.log.Info().Ints("versions", m.Versions).Msg("the previous generation cannot hand over its connections: it drains them")
+	}
 	p.log.Info().Str("build", m.Build).Int("parent_generation", m.Generation).Int("parent_pid", m.PID).Msg("hello from the previous generation")
 	return nil
 }
@@ -262,6 +273,22 @@ func (p *Process) Go(name string, run func(context.Context) error) {
 // dead. Otherwise it is like [Process.Go].
 func (p *Process) GoExclusive(name string, run func(context.Context) error) {
 	p.exclusive.hooks = append(p.exclusive.hooks, hook{name, run})
+}
+
+// Resume registers who goes on with the hijacked connections that the previous
+// generation's handlers have declared movable under this name; see
+// [handoff.Movable]. Call it before Run.
+func (p *Process) Resume(name string, r handoff.Resume) { p.resumes[name] = r }
+
+// receiver takes the connections that another generation offers.
+func (p *Process) receiver() *handoff.Receiver {
+	servers := map[string]*handoff.Server{}
+	for _, s := range p.services {
+		for _, ln := range s.listeners {
+			servers[ln.Name()] = s.server
+		}
+	}
+	return handoff.NewReceiver(servers, p.resumes)
 }
 
 // Generation is this process's number in the chain, from 1.

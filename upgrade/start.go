@@ -10,13 +10,15 @@ import (
 	"github.com/holdfast-go/holdfast/handoff"
 )
 
-// start brings this generation from nothing to serving: warm-up, accept, commit.
+// start brings this generation from nothing to serving: state, warm-up, accept,
+// takeover, commit.
 func (p *Process) start(ctx context.Context) error {
 	// Taking over without a socket would end the service: the old generation would
 	// drain and nobody would listen.
 	if len(p.set.Listeners()) == 0 {
 		return errors.New("upgrade: nothing to listen on: give Process.Serve an address")
 	}
+	p.load(ctx)
 	for _, h := range p.warmUps {
 		p.manager.Extend(p.cfg.WarmUpTimeout)
 		p.manager.Status("warming up: " + h.name)
@@ -34,7 +36,12 @@ func (p *Process) start(ctx context.Context) error {
 	}
 	addrs := p.accept()
 	p.accepting.Store(true)
-	if err := p.commit(); err != nil {
+	err := p.receiveConnections(ctx)
+	if err == nil {
+		err = p.commit()
+	}
+	if err != nil {
+		p.giveBack(err)
 		return err
 	}
 	p.log.Info().Strs("addrs", addrs).Str("build", p.cfg.Build).Msg("serving")
@@ -45,6 +52,7 @@ func (p *Process) start(ctx context.Context) error {
 // accept starts every accept loop.
 func (p *Process) accept() (addrs []string) {
 	for _, s := range p.services {
+		s.server.Adopt()
 		for _, ln := range s.listeners {
 			addrs = append(addrs, ln.String())
 			s.server.Start(ln, func(err error) { p.post(evAccept{err}) })

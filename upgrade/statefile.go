@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/holdfast-go/holdfast/handoff"
 )
 
 // Status is what the serving generation writes beside the PID file, as JSON in
@@ -32,6 +34,8 @@ type Outcome struct {
 	Requested time.Time `json:"requested"`
 	Began     time.Time `json:"began"`
 	Ended     time.Time `json:"ended,omitzero"`
+	// Connections is the old generation's account; it comes when that one has drained.
+	Connections *handoff.Account `json:"connections,omitempty"`
 }
 
 // Result is how an upgrade ended.

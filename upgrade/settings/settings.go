@@ -37,6 +37,7 @@ type Server struct {
 
 	DrainTimeout   time.Duration `help:"How long an old generation, or a stop, may take to finish what it has begun; then the rest is cut and logged." default:"30s"`
 	UpgradeTimeout time.Duration `help:"How long a new generation may take until it is ready; then it is killed and the old one goes on." default:"1m"`
+	HandoffTimeout time.Duration `help:"How long connections may take to move to a new generation; the rest is drained by the old one." default:"10s"`
 	WarmUpTimeout  time.Duration `name:"warm-up-timeout" help:"How long each warm-up and each stop hook may take." default:"30s"`
 	StopLinger     time.Duration `help:"How long a stop keeps silent connections, to answer what is on its way." default:"1s"`
 	UnixMode       FileMode      `help:"Permission of a Unix socket's file, octal." default:"0660"`
@@ -74,6 +75,7 @@ func (s *Server) Validate() error {
 	}{
 		{"--drain-timeout", s.DrainTimeout, false},
 		{"--upgrade-timeout", s.UpgradeTimeout, false},
+		{"--handoff-timeout", s.HandoffTimeout, false},
 		{"--warm-up-timeout", s.WarmUpTimeout, false},
 		{"--stop-linger", s.StopLinger, true},
 		{"--request-timeout", s.RequestTimeout, true},
@@ -106,7 +108,8 @@ func (s *Server) Config() upgrade.Config {
 	return upgrade.Config{
 		Addrs: s.Addr, PIDFile: s.PIDFile, TLSCertFile: s.TLSCert, TLSKeyFile: s.TLSKey,
 		DrainTimeout: s.DrainTimeout, UpgradeTimeout: s.UpgradeTimeout, WarmUpTimeout: s.WarmUpTimeout,
-		StopLinger: linger, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
+		HandoffTimeout: s.HandoffTimeout,
+		StopLinger:     linger, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
 	}
 }
 
