@@ -44,6 +44,22 @@ func build(t testing.TB, pkg string) string {
 	return out
 }
 
+// tool returns the path of a program that the test cannot do without. Debian keeps
+// daemons where only root looks for programs.
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	for _, file := range []string{name, filepath.Join("/usr/sbin", name)} {
+		if path, err := exec.LookPath(file); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("HOLDFAST_REQUIRE_TOOLS") != "" {
+		t.Fatal(name + " is not installed")
+	}
+	t.Skip(name + " is not installed")
+	return ""
+}
+
 // install copies a binary into place as a deploy would: beside, then renamed over.
 func install(t testing.TB, from, to string) {
 	t.Helper()
