@@ -20,7 +20,7 @@ import (
 
 // moves says whether an established plaintext connection moves to the new process.
 // If not, it may be told to close, and what was pipelined behind that is repeated.
-const moves = false
+const moves = true
 
 // TestI3_ProtocolCornersMove upgrades under clients that use what HTTP/1.1 permits
 // and few clients do. Each of them makes another state in which a connection must
