@@ -22,7 +22,7 @@ type Server struct {
 	tls     bool
 	h2      *multiplexer
 
-	leaving  atomic.Bool // the drain has begun: responses say "Connection: close"
+	leaving  atomic.Bool // the drain has begun: HTTP/1 responses say "Connection: close"
 	tellOnce sync.Once
 	retired  atomic.Int64 // silent connections that the drain closed
 
@@ -57,16 +57,19 @@ func NewServer(srv *http.Server) (*Server, error) {
 		return ctx
 	}
 	srv.ConnState = func(c net.Conn, st http.ConnState) {
+		if h, ok := c.(*h2Conn); ok {
+			h.setState(st)
+			c = h.Conn // the connection by which the hooks know it
+		}
 		if t := tracked(c); t != nil {
 			t.setState(st)
-			s.h2.stateChanged(t, st, s.leaving.Load())
 		}
 		if connState != nil {
 			connState(c, st)
 		}
 	}
 	if s.tls && srv.TLSNextProto == nil {
-		h2, err := newMultiplexer(srv)
+		h2, err := newMultiplexer(srv, &s.retired)
 		if err != nil {
 			return nil, fmt.Errorf("handoff: set up HTTP/2: %w", err)
 		}
@@ -99,8 +102,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.begin(r, time.Now())
 		defer c.end(r)
 	}
-	if s.leaving.Load() && r.Header.Get("Upgrade") == "" {
-		// An upgraded connection is told through Leaving instead. On HTTP/2 the same header sends GOAWAY (net/http: responseWriterState.writeChunk).
+	if s.leaving.Load() && r.Header.Get("Upgrade") == "" && (s.h2 == nil || r.ProtoMajor < 2 || s.h2.lastResponses()) {
+		// An upgraded connection is told through Leaving instead, HTTP/2 by GOAWAY.
 		w.Header().Set("Connection", "close")
 	}
 	s.handler.ServeHTTP(w, r)
