@@ -260,8 +260,16 @@ func TestGoAwayBetweenSplitFrames(t *testing.T) {
 	ours, theirs := net.Pipe()
 	server, client := tls.Server(ours, tlsConfig(certs)), tls.Client(theirs, clientTLS(roots))
 	c := newH2Conn(&multiplexer{retired: new(atomic.Int64)}, server)
+	c.farewell = final // http2's GOAWAYs in wire end nothing
+	inject := func() {
+		c.mu.Lock()
+		c.due = append(c.due, goAway(99)...)
+		c.mu.Unlock()
+		c.deliver()
+	}
 	const injected = 100
-	var all sync.WaitGroup
+	var all, beside sync.WaitGroup
+	inject() // too early: http2 has not begun
 	all.Go(func() {
 		defer func() { _ = server.Close() }()
 		for at := 0; at < len(wire); {
@@ -275,16 +283,12 @@ func TestGoAwayBetweenSplitFrames(t *testing.T) {
 			}
 			at += n
 		}
-		c.deliveries.Wait()
+		beside.Wait()
 		c.deliver()
 	})
-	all.Go(func() {
-		for range injected {
-			c.mu.Lock()
-			c.farewell = final // http2's GOAWAYs in wire end nothing
-			c.due = append(c.due, goAway(99)...)
-			c.mu.Unlock()
-			c.deliver()
+	beside.Go(func() {
+		for range injected - 1 {
+			inject()
 		}
 	})
 	fr := http2.NewFramer(nil, client)
@@ -316,6 +320,54 @@ func TestGoAwayBetweenSplitFrames(t *testing.T) {
 	require.Equal(t, injected, goAways)
 	require.Equal(t, injected, pings)
 	require.Equal(t, injected, c.unacked)
+}
+
+// TestFarewellSteps is the table of farewell: what moves it on, and what holds it.
+func TestFarewellSteps(t *testing.T) {
+	t.Parallel()
+	certs, _ := testCert(t)
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	ready := func(c *h2Conn) { // to get the final GOAWAY
+		c.last, c.farewell = 5, told
+		c.since, c.heard = ago(goAwayGrace), ago(goAwayGrace)
+	}
+	for _, tc := range []struct {
+		name string
+		set  func(*h2Conn)
+		late bool
+		want farewell
+	}{
+		{"it had a stream", func(c *h2Conn) { c.last = 1 }, false, told},
+		{"it is new", func(*h2Conn) {}, false, serving},
+		{"it is new, late", func(*h2Conn) {}, true, told},
+		{"it was new long enough", func(c *h2Conn) { c.began = ago(goAwayGrace) }, false, told},
+		{"acknowledged and quiet", ready, false, final},
+		{"not acknowledged", func(c *h2Conn) { ready(c); c.unacked = 1 }, false, told},
+		{"not acknowledged, late", func(c *h2Conn) { ready(c); c.unacked = 1 }, true, final},
+		{"the first is not out yet", func(c *h2Conn) { ready(c); c.due = goAway(maxStream) }, false, told},
+		{"a stream is open", func(c *h2Conn) { ready(c); c.busy = true }, true, told},
+		{"half a frame", func(c *h2Conn) { ready(c); c.in.next([]byte{0}) }, true, told},
+		{"half a field block", func(c *h2Conn) { ready(c); c.block = true }, true, told},
+		{"heard just now", func(c *h2Conn) { ready(c); c.heard = ago(goAwayGrace - 1) }, false, told},
+		{"heard just now, late", func(c *h2Conn) { ready(c); c.heard = ago(goAwayLull) }, true, final},
+		{"heard now, late", func(c *h2Conn) { ready(c); c.heard = ago(goAwayLull - 1) }, true, told},
+		{"told just now", func(c *h2Conn) { ready(c); c.since = ago(goAwayGrace - 1) }, false, told},
+		{"the final one is not acknowledged", func(c *h2Conn) { c.farewell, c.since = final, ago(time.Hour) }, false, final},
+		{"the final one is not acknowledged, late", func(c *h2Conn) { c.farewell, c.since = final, ago(goAwayGrace) }, true, over},
+		{"http2 has said it", func(c *h2Conn) { ready(c); c.farewell = yielded }, true, yielded},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a, b := net.Pipe()
+			defer func() { _ = b.Close() }()
+			c := newH2Conn(&multiplexer{}, tls.Server(a, tlsConfig(certs)))
+			c.began, c.in.preface = now, 0
+			tc.set(c)
+			c.step(now, tc.late)
+			require.Equal(t, tc.want, c.farewell)
+			c.end()
+		})
+	}
 }
 
 // The hooks of the http.Server see one connection from New to Closed.
