@@ -12,43 +12,65 @@ import (
 	"time"
 )
 
-// Conn is an accepted connection that knows whether it is in the middle of a
-// message. It passes everything on to the connection below; what it adds is a
-// look at each Read and deadline, and a way out at a message boundary.
+// Conn is a connection that knows whether it is in the middle of a message. It
+// passes everything on to the socket below; what it adds is a look at each Read
+// and deadline, and two ways out at a message boundary: to another process, or
+// closed.
 type Conn struct {
 	socket
-	server *Server
+	server   *Server
+	listener string // the name of the one that accepted it
 
-	mu          sync.Mutex // guards what follows
-	state       http.ConnState
-	multiplexed bool          // HTTP/2, where idle means "no stream"
-	deadlines   int           // SetReadDeadline calls since the state was set
-	delivered   int64         // bytes read since the state was set
-	heard       time.Time     // when bytes last arrived, kept while a TLS connection is new
-	wanted      time.Time     // the owner's read deadline
-	parked      bool          // blocked in Read at a message boundary
-	kicked      bool          // woken from there by retire
-	told        bool          // it is this connection's turn to leave
-	leaving     chan struct{} // closed then; made when a handler first asks
-	closed      bool
-	requests    []request // running on this connection: one, or many with HTTP/2
+	mu sync.Mutex // guards what follows
+	progress
+	multiplexed bool      // HTTP/2, where idle means "no stream"
+	heard       time.Time // when bytes last arrived, kept while a TLS connection is new
+	wanted      time.Time // the owner's read deadline
+	arrival     *arrival  // not nil until the first message after a move has begun
+	late        time.Duration
+
+	parked bool    // blocked in Read at a message boundary
+	quiet  bool    // and no byte of the next message is held: it could be closed
+	kicked bool    // woken from there
+	wave   *wave   // waits for what comes of the kick
+	stays  *Sender // refused to take it: it is not offered there again
+
+	transit bool // a sender has the descriptor: it must stay open
+	moved   bool // another process has it
+	closing bool // Close was called meanwhile
+	closed  bool
+	fate    fate
+
+	told     bool          // it is this connection's turn to leave
+	leaving  chan struct{} // closed then; made when a handler first asks
+	requests []request     // running on this connection: one, or many with HTTP/2
+	movable  bool          // hijacked, by a handler that can resume elsewhere
 }
 
-// socket is what *net.TCPConn and *net.UnixConn have in common.
+// socket is what *net.TCPConn, *net.UnixConn and an adopted descriptor have in
+// common.
 type socket interface {
 	net.Conn
 	syscall.Conn
 	CloseWrite() error
 }
 
-// tcpConn keeps the methods that only TCP has: the standard library finds
-// sendfile(2) and splice(2) by them.
-type tcpConn struct {
+// fileConn keeps the method by which the standard library finds sendfile(2) and
+// splice(2).
+type fileConn struct {
 	*Conn
-	tcp *net.TCPConn
+	from io.ReaderFrom
 }
 
-func (c tcpConn) ReadFrom(r io.Reader) (int64, error) { return c.tcp.ReadFrom(r) }
+func (c fileConn) ReadFrom(r io.Reader) (int64, error) { return c.from.ReadFrom(r) }
+
+// WriteTo is for handlers that have hijacked the connection and copy from it.
+func (c fileConn) WriteTo(w io.Writer) (int64, error) {
+	if to, ok := c.socket.(io.WriterTo); ok {
+		return to.WriteTo(w)
+	}
+	return io.Copy(w, struct{ io.Reader }{c.Conn})
+}
 
 // request is one that is being carried out.
 type request struct {
@@ -59,26 +81,32 @@ type request struct {
 }
 
 // track wraps an accepted connection. Closing the result closes c.
-func (s *Server) track(c net.Conn) net.Conn {
+func (s *Server) track(c net.Conn, listener string) net.Conn {
 	sock, ok := c.(socket)
 	if !ok {
 		return c // not a kernel socket, nothing to track
 	}
-	t := &Conn{socket: sock, server: s, state: http.StateNew}
+	return s.wrap(&Conn{socket: sock, server: s, listener: listener})
+}
+
+func (s *Server) wrap(t *Conn) net.Conn {
 	s.add(t)
-	if tcp, ok := c.(*net.TCPConn); ok {
-		return tcpConn{Conn: t, tcp: tcp}
+	if from, ok := t.socket.(io.ReaderFrom); ok {
+		return fileConn{Conn: t, from: from}
 	}
 	return t
 }
 
 // tracked finds the connection below what net/http shows: itself, or under TLS.
 func tracked(c net.Conn) *Conn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
 	switch c := c.(type) {
-	case tcpConn:
+	case fileConn:
 		return c.Conn
 	case *Conn:
 		return c
@@ -86,66 +114,85 @@ func tracked(c net.Conn) *Conn {
 	return nil
 }
 
-// bufferSize is the size of the reader that net/http keeps for each connection
-// (net/http: newBufioReader). Waiting for the next request it asks for a full
-// buffer less what is already in it.
-const bufferSize = 4096
-
-// atBoundary tells whether a Read of size bytes that begins now waits for the
-// first byte of a message. net/http stays in StateIdle while it reads a request's
-// header; what tells the two apart is that it sets the read deadline once when it
-// begins to wait and again when the first bytes are there (net/http: conn.serve).
-// Under TLS the sizes are those of records, so there it counts that nothing
+// waits tells whether a Read of size bytes that begins now waits at a message
+// boundary, where it may be interrupted, and whether the connection is quiet: not
+// even a part of the next message has been read, so that it may be closed without
+// harm. Under TLS the sizes are those of records, so there it counts that nothing
 // arrived since. The caller holds mu.
-func (c *Conn) atBoundary(size int) bool {
+func (c *Conn) waits(size int) (parked, quiet bool) {
 	if c.multiplexed {
-		return false // HTTP/2 sends GOAWAY instead
+		return false, false // HTTP/2 sends GOAWAY instead
 	}
-	switch c.state {
-	case http.StateNew:
-		// A TLS connection is new until its first request; retire sees to the
-		// handshake.
-		return c.delivered == 0 || c.server.tls
-	case http.StateIdle:
-		return c.deadlines == 1 && c.delivered == 0 && (c.server.tls || size == bufferSize)
+	if c.server.tls {
+		// New until its first request; retire sees to the handshake.
+		quiet = c.state == http.StateNew || c.state == http.StateIdle && c.deadlines == 1 && c.delivered == 0
+		return quiet, quiet
 	}
-	return false
+	held, ok := c.boundary(size)
+	return ok, ok && held == 0 && (c.arrival == nil || len(c.arrival.prefix) == 0)
 }
 
 // handshakePause is how long a TLS client that has not sent a request yet must
 // have been quiet before its connection counts as silent.
 const handshakePause = time.Second
 
-// Read reads from the socket. While a drain retires silent connections it
-// returns io.EOF at a message boundary, as if the client had closed.
+// Read reads from the socket. At a message boundary it lets the connection go: to
+// another process while a move is on, or, when a drain retires silent connections,
+// closed. Both return io.EOF, as if the client had closed.
 func (c *Conn) Read(p []byte) (int, error) {
 	for {
 		c.mu.Lock()
-		c.parked = c.atBoundary(len(p))
+		if held, ok := c.boundary(len(p)); ok {
+			if to := c.destination(); to != nil {
+				if c.move(to, held) { // unlocks
+					return 0, io.EOF
+				}
+				continue
+			}
+		}
+		if c.closed {
+			c.mu.Unlock()
+			return 0, net.ErrClosed
+		}
+		c.parked, c.quiet = c.waits(len(p))
+		arrived := c.arrival
 		c.mu.Unlock()
 
-		n, err := c.socket.Read(p)
+		n, err := c.receive(p, arrived)
 
 		c.mu.Lock()
 		c.parked = false
-		c.delivered += int64(n)
-		if c.server.tls && c.state == http.StateNew {
-			c.heard = time.Now()
-		}
 		kicked := c.kicked
 		c.kicked = false
-		if kicked {
-			_ = c.socket.SetReadDeadline(c.wanted)
+		if n > 0 {
+			c.deliver(p[:n])
+			c.multiplexed = c.multiplexed || c.server.h2c && c.isPreface()
+			if arrived != nil {
+				c.settleIn()
+			}
+			if c.server.tls && c.state == http.StateNew {
+				c.heard = time.Now()
+			}
 		}
-		c.mu.Unlock()
-		if !kicked || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if kicked {
+			_ = c.socket.SetReadDeadline(c.readDeadline())
+		}
+		again := n == 0 && (err == nil || kicked && errors.Is(err, os.ErrDeadlineExceeded))
+		if !again {
+			c.settled()
+			c.mu.Unlock()
 			return n, err
 		}
-		if !unreadBytes(c.socket) {
-			c.server.retired.Add(1)
+		retire := kicked && c.quiet && c.destination() == nil
+		if retire {
+			c.settled()
+		}
+		c.mu.Unlock()
+		if retire && !unreadBytes(c.socket) {
+			c.ends(fateRetired)
 			return 0, io.EOF
 		}
-		// A request arrived in the very moment: it is answered like any other.
+		// Or a request arrived in the very moment: it is answered like any other.
 	}
 }
 
@@ -154,10 +201,17 @@ func (c *Conn) Read(p []byte) (int, error) {
 func (c *Conn) retire() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.parked || c.kicked || c.closed {
+	if c.state == http.StateNew && time.Since(c.heard) < handshakePause {
 		return false
 	}
-	if c.state == http.StateNew && time.Since(c.heard) < handshakePause {
+	return c.quiet && c.state != http.StateHijacked && c.kick()
+}
+
+// kick wakes the owner from a Read at a message boundary. The caller holds mu.
+// Only there: net/http takes a deadline that passes in the read which it keeps
+// going beside a handler for a client that has gone.
+func (c *Conn) kick() bool {
+	if !c.parked || c.kicked || c.closed {
 		return false
 	}
 	c.kicked = true
@@ -165,16 +219,27 @@ func (c *Conn) retire() bool {
 	return true
 }
 
-// SetReadDeadline is counted, and kept from undoing a retirement.
+// SetReadDeadline is counted, and kept from undoing a kick.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadlines++
-	c.wanted = t
-	if c.kicked {
-		return nil
+	if c.late > 0 && c.state == http.StateNew && !t.IsZero() {
+		t = t.Add(c.late)
 	}
-	return c.socket.SetReadDeadline(t)
+	c.wanted = t
+	if c.kicked || c.transit {
+		return nil // set when that is over
+	}
+	return c.socket.SetReadDeadline(c.readDeadline())
+}
+
+// readDeadline is the one in force. The caller holds mu.
+func (c *Conn) readDeadline() time.Time {
+	if c.arrival != nil {
+		return c.arrival.until
+	}
+	return c.wanted
 }
 
 // SetDeadline sets both deadlines.
@@ -182,24 +247,33 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// Close closes the connection and forgets it.
+// Close closes the connection and forgets it. While a sender has the descriptor
+// it waits for the verdict, without blocking the caller.
 func (c *Conn) Close() error {
 	c.mu.Lock()
+	if c.transit {
+		c.closing = true
+		c.mu.Unlock()
+		return nil
+	}
 	first := !c.closed
 	c.closed = true
 	c.mu.Unlock()
-	err := c.socket.Close()
-	if first {
-		c.server.remove(c)
+	if !first {
+		return nil
 	}
+	err := c.socket.Close()
+	c.server.remove(c)
 	return err
 }
 
 // setState follows net/http's view of the connection (http.Server.ConnState).
 func (c *Conn) setState(st http.ConnState) {
 	c.mu.Lock()
-	c.state = st
-	c.deadlines, c.delivered = 0, 0
+	c.enter(st)
+	if st != http.StateNew {
+		c.late = 0
+	}
 	c.mu.Unlock()
 }
 
@@ -246,11 +320,28 @@ func (c *Conn) tellToLeave() {
 	c.told = true
 }
 
+// moves tells whether the connection is to move when it is at a boundary.
+func (c *Conn) moves() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.destination() != nil
+}
+
+// ends notes how the connection comes to its end, unless that is known already.
+func (c *Conn) ends(f fate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fate == fateClosed && !c.closed {
+		c.fate = f
+	}
+}
+
 // sight is what the drain sees of a connection at one moment.
 type sight struct {
 	hijacked bool
 	silent   bool
 	told     bool
+	moves    bool // it is to move, sooner or later
 	requests int
 }
 
@@ -259,8 +350,9 @@ func (c *Conn) look() sight {
 	defer c.mu.Unlock()
 	return sight{
 		hijacked: c.state == http.StateHijacked,
-		silent:   c.parked,
+		silent:   c.parked && c.quiet && c.state != http.StateHijacked,
 		told:     c.told,
+		moves:    c.destination() != nil,
 		requests: len(c.requests),
 	}
 }
@@ -277,6 +369,7 @@ func (c *Conn) cut(now time.Time) []Cut {
 		cuts = append(cuts, Cut{Method: q.method, Path: q.path, Peer: peer, Age: now.Sub(q.began)})
 	}
 	c.mu.Unlock()
+	c.ends(fateDropped)
 	_ = c.Close()
 	return cuts
 }

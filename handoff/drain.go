@@ -54,7 +54,7 @@ const drainTick = 10 * time.Millisecond
 // server that has been drained does not serve again.
 func (s *Server) Drain(ctx context.Context, o DrainOptions) DrainReport {
 	began := time.Now()
-	report := DrainReport{Start: s.Counts()}
+	report, before := DrainReport{Start: s.Counts()}, s.endings()
 	s.tell()
 
 	deadline := time.NewTimer(o.Timeout)
@@ -67,7 +67,9 @@ func (s *Server) Drain(ctx context.Context, o DrainOptions) DrainReport {
 	hijacked := window{until: o.HijackedUntil}
 
 	finish := func() DrainReport {
-		report.Retired = int(s.retired.Load())
+		now := s.endings()
+		report.Retired = now[fateRetired] - before[fateRetired]
+		report.Dropped = now[fateDropped] - before[fateDropped]
 		report.Duration = time.Since(began)
 		return report
 	}
@@ -91,7 +93,7 @@ func (s *Server) Drain(ctx context.Context, o DrainOptions) DrainReport {
 		case <-deadline.C:
 		case <-ctx.Done():
 		}
-		report.Cut, report.Dropped = s.cut()
+		report.Cut = s.cut()
 		return finish()
 	}
 }
@@ -138,7 +140,8 @@ func (s *Server) step(now time.Duration, silent, hijacked window) {
 		case v.silent:
 			quiet = append(quiet, c)
 		case v.hijacked:
-			if !v.told {
+			// One that is to move when its message is over gets until the window for it.
+			if !v.told && (!v.moves || now >= silent.from) {
 				taken = append(taken, c)
 			}
 		}
@@ -152,12 +155,11 @@ func (s *Server) step(now time.Duration, silent, hijacked window) {
 }
 
 // cut closes what is left and reports the requests that this ended.
-func (s *Server) cut() (cuts []Cut, dropped int) {
+func (s *Server) cut() (cuts []Cut) {
 	now := time.Now()
 	for _, c := range s.snapshot() {
 		cuts = append(cuts, c.cut(now)...)
-		dropped++
 	}
 	sort.Slice(cuts, func(i, j int) bool { return cuts[i].Age > cuts[j].Age })
-	return cuts, dropped
+	return cuts
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,7 +42,7 @@ func (r *rig) onlyH2(t *testing.T) *h2Conn {
 
 func TestI2_StreamsAfterTheFirstGoAwayAreAnswered(t *testing.T) {
 	t.Parallel()
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	r := serve(t, &http.Server{Handler: ok, TLSConfig: tlsConfig(certs)}, "127.0.0.1:0")
 	h := r.dialH2(t, roots)
 	h.ask(1, "/")
@@ -73,7 +72,7 @@ func TestI2_StreamsAfterTheFirstGoAwayAreAnswered(t *testing.T) {
 
 func TestI2_AnOpenStreamKeepsItsConnection(t *testing.T) {
 	t.Parallel()
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	entered, leave := make(chan struct{}), make(chan struct{})
 	r := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if q.URL.Path == "/slow" {
@@ -114,7 +113,7 @@ func TestI2_AnOpenStreamKeepsItsConnection(t *testing.T) {
 // it after a while.
 func TestI2_ConnectionThatWasInItsHandshake(t *testing.T) {
 	t.Parallel()
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	r := serve(t, &http.Server{Handler: ok, TLSConfig: tlsConfig(certs)}, "127.0.0.1:0")
 	a, b := r.dial(t), r.dial(t)
 	until(t, "both are accepted", func() bool { return r.Counts().Conns == 2 })
@@ -135,7 +134,7 @@ func TestI2_ConnectionThatWasInItsHandshake(t *testing.T) {
 
 func TestClientThatNeverAcknowledges(t *testing.T) {
 	t.Parallel()
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	r := serve(t, &http.Server{Handler: ok, TLSConfig: tlsConfig(certs)}, "127.0.0.1:0")
 	h := r.dialH2(t, roots)
 	h.ask(1, "/")
@@ -157,7 +156,7 @@ func TestClientThatNeverAcknowledges(t *testing.T) {
 // for silent connections is over, by http2's own GOAWAY.
 func TestClientThatDoesNotListen(t *testing.T) {
 	t.Parallel()
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	r := serve(t, &http.Server{Handler: ok, TLSConfig: tlsConfig(certs)}, "127.0.0.1:0")
 	h := r.dialH2(t, roots)
 	h.ask(1, "/")
@@ -176,7 +175,7 @@ func TestClientThatDoesNotListen(t *testing.T) {
 // A client that does not read at all is cut by the deadline, and nothing waits for it.
 func TestClientThatDoesNotRead(t *testing.T) {
 	t.Parallel()
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	r := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for b := make([]byte, 1<<16); ; {
 			if _, err := w.Write(b); err != nil {
@@ -195,7 +194,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 // What http2 has said is not taken back.
 func TestGoAwayOfTheHandlerIsTheLast(t *testing.T) {
 	t.Parallel()
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	leave := make(chan struct{})
 	r := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
@@ -217,7 +216,7 @@ func TestGoAwayOfTheHandlerIsTheLast(t *testing.T) {
 
 // Large responses are on their way while the GOAWAY is put between their frames.
 func TestI2_GoAwayLeavesResponsesIntact(t *testing.T) {
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	const size = 8 << 20 // beyond what the socket's buffers hold
 	body := make([]byte, size)
 	rng := rand.NewChaCha8([32]byte{1})
@@ -255,11 +254,11 @@ func TestI2_GoAwayLeavesResponsesIntact(t *testing.T) {
 // TestGoAwayBetweenSplitFrames writes frames in pieces that respect nothing, and
 // GOAWAYs from beside.
 func TestGoAwayBetweenSplitFrames(t *testing.T) {
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	wire, ends := someFrames(t, nil, 200)
 	ours, theirs := net.Pipe()
 	server, client := tls.Server(ours, tlsConfig(certs)), tls.Client(theirs, clientTLS(roots))
-	c := newH2Conn(&multiplexer{retired: new(atomic.Int64)}, server)
+	c := newH2Conn(&multiplexer{}, server)
 	c.farewell = final // http2's GOAWAYs in wire end nothing
 	inject := func() {
 		c.mu.Lock()
@@ -325,7 +324,7 @@ func TestGoAwayBetweenSplitFrames(t *testing.T) {
 // TestFarewellSteps is the table of farewell: what moves it on, and what holds it.
 func TestFarewellSteps(t *testing.T) {
 	t.Parallel()
-	certs, _ := testCert(t)
+	certs, _ := testCertificate()
 	now := time.Now()
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	ready := func(c *h2Conn) { // to get the final GOAWAY
@@ -372,7 +371,7 @@ func TestFarewellSteps(t *testing.T) {
 
 // The hooks of the http.Server see one connection from New to Closed.
 func TestConnStateKnowsHTTP2ConnectionsByOneName(t *testing.T) {
-	certs, roots := testCert(t)
+	certs, roots := testCertificate()
 	var mu sync.Mutex
 	seen := map[net.Conn][]http.ConnState{}
 	r := serve(t, &http.Server{Handler: ok, TLSConfig: tlsConfig(certs), ConnState: func(c net.Conn, st http.ConnState) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -15,17 +14,6 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
-
-// testCert is a certificate for example.com and the roots that trust it.
-func testCert(t *testing.T) ([]tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	ts := httptest.NewUnstartedServer(nil)
-	ts.StartTLS()
-	defer ts.Close()
-	roots := x509.NewCertPool()
-	roots.AddCert(ts.Certificate())
-	return ts.TLS.Certificates, roots
-}
 
 // h2Client speaks HTTP/2 frame by frame and does nothing by itself but acknowledge
 // SETTINGS. Reading is what moves it: see until.

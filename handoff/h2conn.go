@@ -48,7 +48,9 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 		n, err := c.Conn.Read(p)
 		switch c.received(p[:n]) {
 		case over:
-			c.m.retired.Add(1)
+			if t := tracked(c.Conn); t != nil {
+				t.ends(fateRetired)
+			}
 			return 0, io.EOF
 		case final:
 			if err != nil {

@@ -3,7 +3,6 @@ package handoff
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -19,8 +18,7 @@ import (
 // that sends one GOAWAY with the last stream it knows, and so refuses every stream
 // that is on the wire.
 type multiplexer struct {
-	conf    *http2.Server //nolint:staticcheck // deprecated for http.Server, which serves no net.Conn of ours
-	retired *atomic.Int64
+	conf *http2.Server //nolint:staticcheck // deprecated for http.Server, which serves no net.Conn of ours
 
 	leaving atomic.Bool // the drain has begun
 	late    atomic.Bool // and the time for silent connections is over
@@ -29,12 +27,9 @@ type multiplexer struct {
 	conns map[*h2Conn]struct{}
 }
 
-func newMultiplexer(srv *http.Server, retired *atomic.Int64) (*multiplexer, error) {
-	if !certificates(srv.TLSConfig) {
-		return nil, errors.New("the TLS configuration has no certificate")
-	}
+func newMultiplexer(srv *http.Server) (*multiplexer, error) {
 	//nolint:staticcheck // as above
-	m := &multiplexer{conf: &http2.Server{}, retired: retired, conns: map[*h2Conn]struct{}{}}
+	m := &multiplexer{conf: &http2.Server{}, conns: map[*h2Conn]struct{}{}}
 	// A server of its own that serves nothing: this one checks the TLS configuration
 	// and completes both.
 	scratch := &http.Server{TLSConfig: srv.TLSConfig.Clone(), IdleTimeout: srv.IdleTimeout, ReadTimeout: srv.ReadTimeout}
@@ -94,7 +89,9 @@ func (m *multiplexer) step(late bool) {
 	}
 }
 
-// lastResponses tells whether a response on HTTP/2 is to say "Connection: close",
-// which makes http2 send the final GOAWAY (http2: responseWriterState.writeChunk):
-// only to clients that still use the connection when the time is over.
-func (m *multiplexer) lastResponses() bool { return m.late.Load() }
+// speaks tells whether a response belongs to a connection that GOAWAY tells to go.
+// When the time is over and its client still uses it, "Connection: close" makes http2
+// send the final one (http2: responseWriterState.writeChunk).
+func (m *multiplexer) speaks(r *http.Request) bool {
+	return m != nil && r.ProtoMajor == 2 && !m.late.Load()
+}

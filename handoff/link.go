@@ -7,71 +7,25 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
-
-// ProtocolVersions are the versions of the link's messages that this build
-// speaks, the best one first.
-var ProtocolVersions = []int{1}
-
-// MessageType names a message on the link.
-type MessageType string
-
-// The messages of protocol version 1. A receiver ignores types that it does not
-// know.
-const (
-	// Hello is the first message in each direction; it carries Hello fields.
-	Hello MessageType = "hello"
-	// Committed tells the old process that the new one serves, owns the PID file
-	// and has told the service manager: the old one may go.
-	Committed MessageType = "committed"
-	// Failed tells the old process why the new one is about to exit.
-	Failed MessageType = "failed"
-	// Released tells the new process that the old one has ended its exclusive work.
-	Released MessageType = "released"
-)
-
-// Message is one datagram on the link: JSON, so that a field can be added
-// without a new version. At most maxMessage bytes.
-type Message struct {
-	Type       MessageType `json:"type"`
-	Versions   []int       `json:"versions,omitempty"`   // hello
-	Build      string      `json:"build,omitempty"`      // hello
-	Generation int         `json:"generation,omitempty"` // hello
-	PID        int         `json:"pid,omitempty"`        // hello
-	Reason     string      `json:"reason,omitempty"`     // failed: one line for a person
-}
-
-// Speaks tells whether a peer that sent this hello shares a version with us.
-func (m Message) Speaks() bool {
-	return slices.ContainsFunc(m.Versions, func(v int) bool { return slices.Contains(ProtocolVersions, v) })
-}
-
-const (
-	maxMessage = 16 << 10
-	// maxReason leaves room for the rest, and for JSON's escapes (six bytes for one).
-	maxReason = 2 << 10
-)
-
-// decodeMessage reads one datagram.
-func decodeMessage(b []byte) (Message, error) {
-	var m Message
-	if err := json.Unmarshal(b, &m); err != nil {
-		return Message{}, fmt.Errorf("handoff: malformed message from the peer: %w", err)
-	}
-	if m.Type == "" {
-		return Message{}, errors.New("handoff: malformed message from the peer: no type")
-	}
-	return m, nil
-}
 
 // Link is one end of the socketpair between the old and the new process. Its
 // methods may be called from several goroutines.
 type Link struct {
 	conn *net.UnixConn
 	once sync.Once
+	// offers numbers the messages of every sender on this link, so that a late
+	// acknowledgement cannot be taken for another's.
+	offers atomic.Uint64
+
+	// Receive's own.
+	buf [maxMessage + 1]byte
+	oob [64 + 4*maxFiles]byte // a header and the descriptors (cmsg(3))
 }
 
 // OpenLink makes a link of an inherited descriptor. It takes over f and closes it.
@@ -93,16 +47,26 @@ func OpenLink(f *os.File) (*Link, error) {
 const sendTimeout = 5 * time.Second
 
 // Send sends one message. An error means that the peer is gone or stalled.
-func (l *Link) Send(m Message) error {
+func (l *Link) Send(m Message) error { return l.send(m, nil) }
+
+// send sends a message with descriptors, which stay the caller's.
+func (l *Link) send(m Message, fds []int) error {
 	m.Reason = m.Reason[:min(len(m.Reason), maxReason)]
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
+	if len(b) > maxMessage {
+		return fmt.Errorf("handoff: send %s: %d bytes: %w", m.Type, len(b), unix.EMSGSIZE)
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
 	if err := l.conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return fmt.Errorf("handoff: send %s: %w", m.Type, err)
 	}
-	if _, err := l.conn.Write(b); err != nil {
+	if _, _, err := l.conn.WriteMsgUnix(b, oob, nil); err != nil {
 		return fmt.Errorf("handoff: send %s: %w", m.Type, err)
 	}
 	return nil
@@ -120,9 +84,9 @@ func (l *Link) Receive(timeout time.Duration) (Message, error) {
 	if err := l.conn.SetReadDeadline(deadline); err != nil {
 		return Message{}, fmt.Errorf("handoff: receive: %w", err)
 	}
-	buf := make([]byte, maxMessage+1)
 	for reset := false; ; {
-		n, err := l.conn.Read(buf)
+		n, oobn, flags, _, err := l.conn.ReadMsgUnix(l.buf[:], l.oob[:])
+		files, ferr := rights(l.oob[:oobn])
 		switch {
 		case err != nil && isReset(err) && !reset:
 			// The reset comes before what the peer had still queued: read on.
@@ -130,13 +94,45 @@ func (l *Link) Receive(timeout time.Duration) (Message, error) {
 			continue
 		case err != nil:
 			return Message{}, err
-		case n == 0: // a datagram socket's end of file
+		case n == 0: // a datagram socket's end of file, or an empty datagram
+			(&Message{files: files}).discard()
 			return Message{}, io.EOF
-		case n > maxMessage:
-			return Message{}, fmt.Errorf("handoff: message from the peer exceeds %d bytes", maxMessage)
+		case ferr != nil:
+			return Message{}, ferr
 		}
-		return decodeMessage(buf[:n])
+		m := Message{}
+		if n > maxMessage {
+			err = fmt.Errorf("handoff: message from the peer exceeds %d bytes", maxMessage)
+		} else {
+			m, err = decodeMessage(l.buf[:n])
+		}
+		m.files, m.short = files, flags&unix.MSG_CTRUNC != 0
+		if err != nil || (m.Type != Offer && m.Type != StateBlob) {
+			m.discard()
+		}
+		return m, err
 	}
+}
+
+// rights takes the descriptors out of what came beside a message. They are
+// close-on-exec (net sets MSG_CMSG_CLOEXEC).
+func rights(oob []byte) ([]int, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("handoff: receive: %w", err)
+	}
+	var all []int
+	for i := range msgs {
+		fds, err := unix.ParseUnixRights(&msgs[i])
+		if err != nil {
+			continue // of another kind: none was asked for
+		}
+		all = append(all, fds...)
+	}
+	return all, nil
 }
 
 // Finish is for the end of a peer that others hold a descriptor of, so that its

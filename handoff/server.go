@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -20,26 +21,44 @@ type Server struct {
 	http    *http.Server
 	handler http.Handler
 	tls     bool
+	h2c     bool // HTTP/2 without TLS is on: some connections speak it
 	h2      *multiplexer
+	tickets *Tickets // nil: crypto/tls makes the keys, or the service
 
-	leaving  atomic.Bool // the drain has begun: HTTP/1 responses say "Connection: close"
+	leaving  atomic.Bool            // the drain has begun: HTTP/1 responses say "Connection: close"
+	mover    atomic.Pointer[Sender] // where connections move to; nil while no move is on
 	tellOnce sync.Once
-	retired  atomic.Int64 // silent connections that the drain closed
 
-	loops sync.WaitGroup // accept loops
+	loops    sync.WaitGroup // accept loops
+	arrivals *arrivals      // connections that come from another process
 
 	mu    sync.Mutex // guards what follows
 	conns map[*Conn]struct{}
 	empty chan struct{} // closed when conns is empty; nil while nobody waits
+	ended [fates]int    // connections by how they ended, since the last census
 }
+
+// fate is how a connection ended here.
+type fate int
+
+const (
+	fateClosed  fate = iota // in good order, by the client or by us
+	fateMoved               // another process has it
+	fateRetired             // closed because nothing came
+	fateDropped             // cut by the drain deadline
+	fates
+)
 
 // NewServer prepares srv. A non-nil srv.TLSConfig makes every listener of this
 // server a TLS listener; it then must hold certificates, and HTTP/2 is offered
-// unless srv.TLSNextProto is already set (the documented way to turn it off).
+// unless srv.TLSNextProto is already set (the documented way to turn it off). It is
+// replaced by a copy, which is the one that serves: SetSessionTicketKeys on
+// srv.TLSConfig works while it does.
 func NewServer(srv *http.Server) (*Server, error) {
 	s := &Server{
 		http: srv, handler: srv.Handler, tls: srv.TLSConfig != nil,
-		conns: map[*Conn]struct{}{},
+		h2c:   srv.Protocols != nil && srv.Protocols.UnencryptedHTTP2(),
+		conns: map[*Conn]struct{}{}, arrivals: newArrivals(),
 	}
 	if s.handler == nil {
 		s.handler = http.DefaultServeMux
@@ -68,12 +87,20 @@ func NewServer(srv *http.Server) (*Server, error) {
 			connState(c, st)
 		}
 	}
+	if s.tls {
+		if err := ownTLSConfig(srv); err != nil {
+			return nil, err
+		}
+	}
 	if s.tls && srv.TLSNextProto == nil {
-		h2, err := newMultiplexer(srv, &s.retired)
+		h2, err := newMultiplexer(srv)
 		if err != nil {
 			return nil, fmt.Errorf("handoff: set up HTTP/2: %w", err)
 		}
 		s.h2 = h2
+	}
+	if s.tls {
+		offerProtocols(srv)
 	}
 	return s, nil
 }
@@ -98,12 +125,14 @@ func Leaving(ctx context.Context) <-chan struct{} {
 // ServeHTTP implements [http.Handler] around the handler that the http.Server
 // was given. It allocates nothing while no drain runs.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(*Conn); ok {
+	c, ok := r.Context().Value(connKey{}).(*Conn)
+	if ok {
 		c.begin(r, time.Now())
 		defer c.end(r)
 	}
-	if s.leaving.Load() && r.Header.Get("Upgrade") == "" && (s.h2 == nil || r.ProtoMajor < 2 || s.h2.lastResponses()) {
-		// An upgraded connection is told through Leaving instead, HTTP/2 by GOAWAY.
+	// A connection that moves when this response is written is not told to go, an
+	// upgraded one is told through Leaving, and HTTP/2 by GOAWAY.
+	if s.leaving.Load() && r.Header.Get("Upgrade") == "" && (!ok || !c.moves()) && !s.h2.speaks(r) {
 		w.Header().Set("Connection", "close")
 	}
 	s.handler.ServeHTTP(w, r)
@@ -122,13 +151,12 @@ func (s *Server) Start(ln *Listener, failed func(error)) {
 }
 
 func (s *Server) accept(ln *Listener) error {
-	var err error
+	a := acceptor{ln, s}
+	var inner net.Listener = a
 	if s.tls {
-		// http.Server wants certificates in the arguments or in TLSConfig.
-		err = s.http.ServeTLS(acceptor{ln, s}, "", "")
-	} else {
-		err = s.http.Serve(acceptor{ln, s})
+		inner = tlsAcceptor{a}
 	}
+	err := s.http.Serve(inner)
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -149,7 +177,25 @@ func (a acceptor) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.server.track(c), nil
+	return a.server.track(c, a.Name()), nil
+}
+
+// Adopt makes the server take connections from other processes, until
+// [Server.CloseArrivals].
+func (s *Server) Adopt() {
+	s.loops.Go(func() { _ = s.http.Serve(s.arrivals) })
+}
+
+// CloseArrivals takes no more connections from other processes.
+func (s *Server) CloseArrivals() { _ = s.arrivals.Close() }
+
+// logf writes where net/http does.
+func (s *Server) logf(format string, args ...any) {
+	if s.http.ErrorLog != nil {
+		s.http.ErrorLog.Printf(format, args...)
+		return
+	}
+	log.Printf(format, args...)
 }
 
 func (s *Server) add(c *Conn) {
@@ -162,8 +208,12 @@ func (s *Server) add(c *Conn) {
 }
 
 func (s *Server) remove(c *Conn) {
+	c.mu.Lock()
+	end := c.fate
+	c.mu.Unlock()
 	s.mu.Lock()
 	delete(s.conns, c)
+	s.ended[end]++
 	if len(s.conns) == 0 && s.empty != nil {
 		close(s.empty)
 		s.empty = nil
@@ -194,6 +244,40 @@ func (s *Server) snapshot() []*Conn {
 		conns = append(conns, c)
 	}
 	return conns
+}
+
+// Census begins the account of an upgrade: it counts the connections, and from
+// now on how each of them ends. The listeners must have been parked.
+func (s *Server) Census() Account {
+	s.mu.Lock()
+	conns := make([]*Conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.ended = [fates]int{}
+	s.mu.Unlock()
+	a := Account{Open: len(conns)}
+	for _, c := range conns {
+		v := c.look()
+		a.Requests += v.requests
+		if v.hijacked {
+			a.Hijacked++
+		}
+	}
+	return a
+}
+
+// endings counts the connections by how they ended, since the last census.
+func (s *Server) endings() [fates]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// Settle adds to the account what became of the connections since the census.
+func (s *Server) Settle(a *Account) {
+	n := s.endings()
+	a.Closed, a.Moved, a.Retired, a.Dropped = n[fateClosed], n[fateMoved], n[fateRetired], n[fateDropped]
 }
 
 // Counts is a look at a server's connections.

@@ -45,6 +45,7 @@ func serve(t *testing.T, srv *http.Server, address string) *rig {
 	s.Start(lns[0], func(err error) { t.Errorf("accept loop: %v", err) })
 	t.Cleanup(func() {
 		require.NoError(t, set.Close())
+		s.CloseArrivals()
 		s.Wait()
 		s.cut()
 	})
@@ -221,7 +222,7 @@ func TestI2_DrainWaitsForAHalfSentRequest(t *testing.T) {
 
 // dialSilent waits until the drain has looked at the connections a few times,
 // and returns how many it has closed.
-func (r *rig) dialSilent(t *testing.T, done <-chan DrainReport) int64 {
+func (r *rig) dialSilent(t *testing.T, done <-chan DrainReport) int {
 	t.Helper()
 	ticks := time.NewTicker(drainTick)
 	defer ticks.Stop()
@@ -232,7 +233,7 @@ func (r *rig) dialSilent(t *testing.T, done <-chan DrainReport) int64 {
 			t.Fatal("the drain ended with a request half sent")
 		}
 	}
-	return r.retired.Load()
+	return r.endings()[fateRetired]
 }
 
 func TestDrainRetiresSilentConnections(t *testing.T) {

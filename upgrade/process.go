@@ -35,6 +35,9 @@ type Process struct {
 	pidInherits bool          // its lock came from the previous generation
 	manager     *systemd.Notifier
 
+	states  *handoff.States  // what travels between the generations
+	tickets *handoff.Tickets // the TLS servers' session-ticket keys; one of the states
+
 	services  []service
 	warmUps   []hook
 	stops     []hook
@@ -88,6 +91,10 @@ func New(cfg Config) (*Process, error) {
 	p := &Process{
 		cfg: cfg, started: time.Now(),
 		events: make(chan any), ended: make(chan struct{}),
+		states: &handoff.States{}, tickets: handoff.NewTickets(),
+	}
+	if err := p.states.Register(p.tickets.State()); err != nil {
+		return nil, err
 	}
 	p.stopSignals = p.listenSignals()
 	if err := p.inherit(); err != nil {
@@ -203,14 +210,16 @@ func checkFileLimit() error {
 
 // Serve binds address, or takes the inherited socket, and has srv serve it. It
 // may be called several times before Run, with one server or several; a server
-// with a TLSConfig serves TLS. The process takes over srv: see
-// [handoff.NewServer]. On an error nothing is left bound.
+// with a TLSConfig serves TLS; its clients resume their sessions over an upgrade,
+// with exceptions: see [handoff.Server.UseTickets]. The process takes over srv:
+// see [handoff.NewServer]. On an error nothing is left bound.
 func (p *Process) Serve(srv *http.Server, addresses ...handoff.Address) error {
 	server, err := handoff.NewServer(srv)
 	if err != nil {
 		p.abandon(err)
 		return err
 	}
+	server.UseTickets(p.tickets)
 	s := service{server: server}
 	for _, a := range addresses {
 		lns, err := p.set.Listen(a)

@@ -1,0 +1,324 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sender passes connections to the process at the other end of a link. A
+// connection belongs to this process until the peer has acknowledged it, and to
+// the peer from then on; nobody reads it in between. The peer writes its
+// acknowledgement before it lets anyone read, so:
+//
+//   - acknowledged: the peer's; our descriptor is closed;
+//   - refused: ours, as before;
+//   - the link ends before an acknowledgement: ours, for whoever could not write
+//     one does not read;
+//   - no acknowledgement within the bound: we shut down our receiving end
+//     (shutdown(2)), after which the peer can write none, read those that are queued,
+//     and the rest is ours.
+//
+// It owns one goroutine, which [Sender.Close] waits for.
+type Sender struct {
+	link  *Link
+	bound time.Duration // for an acknowledgement
+	wake  chan struct{}
+	quit  chan struct{}
+	group sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows
+	queue []*parcel
+	sent  []*batch // oldest first
+	limit int      // descriptors in one message
+	ended bool     // takes no more
+	err   error    // why it gave up
+
+	moved, refused int
+}
+
+// parcel is one connection on its way.
+type parcel struct {
+	fd      int
+	item    Item
+	verdict chan bool
+	decided bool
+}
+
+// batch is one message whose acknowledgement is awaited.
+type batch struct {
+	seq     uint64
+	parcels []*parcel
+	at      time.Time
+}
+
+const (
+	// maxUnanswered is how many messages may wait for their answer: enough to keep both sides busy,
+	// few enough that a peer which cannot keep up slows us down.
+	maxUnanswered = 4
+	// maxStates bounds the states in one message; MaxConnState fits, encoded.
+	maxStates = 96 << 10
+)
+
+// MaxConnState is the largest state that a hijacked connection may move with, in
+// bytes: it travels in one message with its descriptor.
+const MaxConnState = 64 << 10
+
+// NewSender starts a sender. bound is how long the peer may take for an
+// acknowledgement.
+func NewSender(l *Link, bound time.Duration) *Sender {
+	s := &Sender{
+		link: l, bound: bound, limit: maxFiles,
+		wake: make(chan struct{}, 1), quit: make(chan struct{}),
+	}
+	s.group.Go(s.run)
+	return s
+}
+
+// hand passes a connection on and waits for the verdict: true if the peer has
+// it. The descriptor must stay open meanwhile.
+func (s *Sender) hand(fd int, it Item) bool {
+	p := &parcel{fd: fd, item: it, verdict: make(chan bool, 1)}
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return false
+	}
+	s.queue = append(s.queue, p)
+	s.mu.Unlock()
+	s.nudge()
+	return <-p.verdict
+}
+
+func (s *Sender) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sends what is queued and watches for acknowledgements that are overdue.
+func (s *Sender) run() {
+	overdue := time.NewTimer(s.bound)
+	defer overdue.Stop()
+	quit := s.quit
+	for {
+		for s.next() {
+		}
+		if quit == nil && s.answered() {
+			return
+		}
+		overdue.Reset(s.patience())
+		select {
+		case <-s.wake:
+		case <-overdue.C:
+			if s.patience() <= 0 {
+				s.giveUp(fmt.Errorf("no acknowledgement within %s", s.bound))
+			}
+		case <-quit:
+			quit = nil
+		}
+	}
+}
+
+// answered tells whether nothing is under way any more that could be waited for.
+func (s *Sender) answered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sent) == 0 || s.err != nil
+}
+
+// patience is how long the oldest message may still be unanswered.
+func (s *Sender) patience() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sent) == 0 || s.err != nil {
+		return s.bound
+	}
+	return s.bound - time.Since(s.sent[0].at)
+}
+
+// next sends one message if there is something to send and room in the window.
+func (s *Sender) next() bool {
+	s.mu.Lock()
+	if len(s.queue) == 0 || len(s.sent) >= maxUnanswered || s.err != nil {
+		s.mu.Unlock()
+		return false
+	}
+	n, states := 0, 0
+	for n < len(s.queue) && n < s.limit {
+		states += len(s.queue[n].item.State)
+		if n > 0 && states > maxStates {
+			break
+		}
+		n++
+	}
+	b := &batch{seq: s.link.offers.Add(1), parcels: append([]*parcel(nil), s.queue[:n]...), at: time.Now()}
+	s.queue = s.queue[n:]
+	// Before it is sent: the answer may be quicker than we are.
+	s.sent = append(s.sent, b)
+	s.mu.Unlock()
+
+	m := Message{Type: Offer, Seq: b.seq, Items: make([]Item, n)}
+	fds := make([]int, n)
+	for i, p := range b.parcels {
+		m.Items[i], fds[i] = p.item, p.fd
+	}
+	if err := s.link.send(m, fds); err != nil {
+		return s.unsent(b, err)
+	}
+	return true
+}
+
+// unsent deals with a message that could not be sent. It reports whether it is
+// worth going on at once.
+func (s *Sender) unsent(b *batch, err error) bool {
+	s.mu.Lock()
+	s.drop(b)
+	if s.ended { // meanwhile
+		for _, p := range b.parcels {
+			s.decide(p, false)
+		}
+		s.mu.Unlock()
+		return false
+	}
+	s.queue = append(b.parcels, s.queue...)
+	size, waiting := len(b.parcels), len(s.sent)
+	tooBig := errors.Is(err, unix.EMSGSIZE)
+	// More descriptors are under way than RLIMIT_NOFILE allows this user (unix(7)).
+	tooMany := errors.Is(err, unix.ETOOMANYREFS)
+	switch {
+	case tooMany && waiting > 0:
+		s.mu.Unlock()
+		return false // an acknowledgement makes room, and wakes us
+	case (tooBig || tooMany) && size > 1:
+		s.limit = size / 2
+		s.mu.Unlock()
+		return true
+	case tooBig || tooMany:
+		s.queue = s.queue[1:]
+		s.decide(b.parcels[0], false)
+		s.mu.Unlock()
+		return true
+	}
+	s.mu.Unlock()
+	s.giveUp(err)
+	return false
+}
+
+// drop forgets a message. The caller holds mu.
+func (s *Sender) drop(b *batch) {
+	for i, other := range s.sent {
+		if other == b {
+			s.sent = append(s.sent[:i], s.sent[i+1:]...)
+			return
+		}
+	}
+}
+
+// decide tells the owner of a connection. The caller holds mu.
+func (s *Sender) decide(p *parcel, moved bool) {
+	if p.decided {
+		return
+	}
+	p.decided = true
+	if moved {
+		s.moved++
+	} else {
+		s.refused++
+	}
+	p.verdict <- moved
+}
+
+// acknowledge takes an Ack.
+func (s *Sender) acknowledge(m Message) {
+	s.mu.Lock()
+	for _, b := range s.sent {
+		if b.seq == m.Seq {
+			s.drop(b)
+			for i, p := range b.parcels {
+				s.decide(p, m.taken(i))
+			}
+			break
+		}
+	}
+	s.mu.Unlock()
+	s.nudge()
+}
+
+// giveUp ends sending because the peer does not do its part. What it has not
+// acknowledged is decided by what is still queued in the link: see gone.
+func (s *Sender) giveUp(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.refuseQueue()
+	waiting := len(s.sent)
+	s.mu.Unlock()
+	if waiting > 0 {
+		_ = s.link.Finish()
+	}
+}
+
+// refuseQueue ends taking. The caller holds mu.
+func (s *Sender) refuseQueue() {
+	s.ended = true
+	for _, p := range s.queue {
+		s.decide(p, false)
+	}
+	s.queue = nil
+}
+
+// gone takes the end of the link: whatever is not acknowledged by now never is.
+func (s *Sender) gone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuseQueue()
+	for _, b := range s.sent {
+		for _, p := range b.parcels {
+			s.decide(p, false)
+		}
+	}
+	s.sent = nil
+	s.nudge()
+}
+
+// Err tells why the sender gave up, if it did.
+func (s *Sender) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Counts tells how many connections have moved and how many were refused.
+func (s *Sender) Counts() (moved, refused int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.moved, s.refused
+}
+
+// Stop takes no more connections. Those that wait to be sent stay here; those
+// that are under way get their verdict.
+func (s *Sender) Stop() {
+	s.mu.Lock()
+	s.refuseQueue()
+	s.mu.Unlock()
+}
+
+// Close ends the sender and waits for its goroutine, which is until the peer has
+// answered what is under way, the link has ended, or the bound has passed.
+func (s *Sender) Close() {
+	s.Stop()
+	s.mu.Lock()
+	select {
+	case <-s.quit:
+	default:
+		close(s.quit)
+	}
+	s.mu.Unlock()
+	s.group.Wait()
+}
