@@ -277,12 +277,6 @@ func (c *Conn) setState(st http.ConnState) {
 	c.mu.Unlock()
 }
 
-func (c *Conn) isMultiplexed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.multiplexed
-}
-
 // begin and end bracket a request.
 func (c *Conn) begin(r *http.Request, now time.Time) {
 	c.mu.Lock()

@@ -12,7 +12,9 @@
 //     the kernel had handed out is served, not missed.
 //   - [Server.Drain] finishes each request whose first byte has arrived. The
 //     next response on each connection carries "Connection: close" (RFC 9112
-//     section 9.6), HTTP/2 connections get GOAWAY (RFC 9113 section 6.8).
+//     section 9.6). HTTP/2 connections get GOAWAY twice (RFC 9113 section 6.8):
+//     first one that refuses no stream, and the one that names the last stream only
+//     when the client has acknowledged the first and been quiet since.
 //   - A connection on which nothing arrives is left open as long as the drain
 //     permits and then closed at a message boundary, spread over a window, after a
 //     last look into its receive queue.
@@ -30,9 +32,15 @@
 // sends in that very instant, meets a closed connection; HTTP/1.1 offers a server no
 // way to avoid this (RFC 9112 section 9.5). A client that pipelines must be ready
 // to repeat what follows a response with "Connection: close" (RFC 9112 section
-// 9.3.2). Streams of an HTTP/2 client that cross the GOAWAY on the wire are
-// refused; clients repeat them, for the server says which ones it did not
-// process.
+// 9.3.2).
+//
+// Streams of an HTTP/2 client that cross the first GOAWAY on the wire are answered.
+// A stream is refused only if its client opens it against RFC 9113 section 6.8: more
+// than a second after its acknowledgement, or when the time for silent
+// connections is over. Such a client may repeat it, for the final GOAWAY says
+// which streams were not processed. An HTTP/2 server that the service has put into
+// http.Server.TLSNextProto itself, and HTTP/2 without TLS, get "Connection: close"
+// instead, which net/http turns into the final GOAWAY at once.
 //
 // # A connection during the drain
 //

@@ -14,7 +14,9 @@ type DrainOptions struct {
 	// SilentAfter and SilentUntil are the window, counted from the start of the
 	// drain, over which connections on which nothing arrives are closed. Late is
 	// good: each request that arrives before is answered and tells its client to
-	// reconnect. The window should end before Timeout.
+	// reconnect. The window should end before Timeout. HTTP/2 clients know already:
+	// their connections end as soon as they have acknowledged and are quiet, and with
+	// the end of the window they need not have acknowledged.
 	SilentAfter, SilentUntil time.Duration
 	// HijackedUntil is the time, from the start of the drain, over which hijacked
 	// connections are told to leave one after the other.
@@ -82,7 +84,11 @@ func (s *Server) Drain(ctx context.Context, o DrainOptions) DrainReport {
 			hijacked = silent
 			continue
 		case <-ticks.C:
-			s.step(time.Since(began), silent, hijacked)
+			now := time.Since(began)
+			s.step(now, silent, hijacked)
+			if s.h2 != nil {
+				s.h2.step(now >= silent.until)
+			}
 			continue
 		case <-deadline.C:
 		case <-ctx.Done():
@@ -92,12 +98,13 @@ func (s *Server) Drain(ctx context.Context, o DrainOptions) DrainReport {
 	}
 }
 
-// tell begins the drain: from here every response says "Connection: close".
+// tell begins the drain: from here every response on HTTP/1 says "Connection:
+// close", and HTTP/2 clients get their first GOAWAY.
 func (s *Server) tell() {
 	s.tellOnce.Do(func() {
 		s.leaving.Store(true)
 		if s.h2 != nil {
-			s.h2.sendGoAway()
+			s.h2.tell()
 		}
 		for _, c := range s.snapshot() {
 			if v := c.look(); !v.hijacked {

@@ -25,7 +25,7 @@ type Server struct {
 	h2      *multiplexer
 	tickets *Tickets // nil: crypto/tls makes the keys, or the service
 
-	leaving  atomic.Bool            // the drain has begun: responses say "Connection: close"
+	leaving  atomic.Bool            // the drain has begun: HTTP/1 responses say "Connection: close"
 	mover    atomic.Pointer[Sender] // where connections move to; nil while no move is on
 	tellOnce sync.Once
 
@@ -76,9 +76,12 @@ func NewServer(srv *http.Server) (*Server, error) {
 		return ctx
 	}
 	srv.ConnState = func(c net.Conn, st http.ConnState) {
+		if h, ok := c.(*h2Conn); ok {
+			h.setState(st)
+			c = h.Conn // the connection by which the hooks know it
+		}
 		if t := tracked(c); t != nil {
 			t.setState(st)
-			s.h2.stateChanged(t, st, s.leaving.Load())
 		}
 		if connState != nil {
 			connState(c, st)
@@ -127,9 +130,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.begin(r, time.Now())
 		defer c.end(r)
 	}
-	// A connection that moves when this response is written is not told to go.
-	if s.leaving.Load() && r.Header.Get("Upgrade") == "" && !(ok && c.moves()) {
-		// An upgraded connection is told through Leaving instead. On HTTP/2 the same header sends GOAWAY (net/http: responseWriterState.writeChunk).
+	// A connection that moves when this response is written is not told to go, an
+	// upgraded one is told through Leaving, and HTTP/2 by GOAWAY.
+	if s.leaving.Load() && r.Header.Get("Upgrade") == "" && (!ok || !c.moves()) && !s.h2.speaks(r) {
 		w.Header().Set("Connection", "close")
 	}
 	s.handler.ServeHTTP(w, r)
