@@ -78,9 +78,11 @@ func (s *inherited) Close() error                  { return s.explain("close", s
 func (s *inherited) LocalAddr() net.Addr           { return s.local }
 func (s *inherited) RemoteAddr() net.Addr          { return s.remote }
 func (s *inherited) SetDeadline(t time.Time) error { return s.explain("set", s.file.SetDeadline(t)) }
+
 func (s *inherited) SetReadDeadline(t time.Time) error {
 	return s.explain("set", s.file.SetReadDeadline(t))
 }
+
 func (s *inherited) SetWriteDeadline(t time.Time) error {
 	return s.explain("set", s.file.SetWriteDeadline(t))
 }

@@ -146,7 +146,7 @@ func (g *guest) enter() {
 // for which [Server.Drain] waits.
 func (s *Server) resumeHijacked(conn net.Conn, resume Resume, state []byte) {
 	defer func() {
-		if v := recover(); v != nil && v != http.ErrAbortHandler {
+		if v := recover(); v != nil && v != any(http.ErrAbortHandler) {
 			s.logf("handoff: panic resuming %v: %v\n%s", conn.RemoteAddr(), v, debug.Stack())
 		}
 		_ = conn.Close()

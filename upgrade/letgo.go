@@ -119,11 +119,10 @@ func (p *Process) account(a *attempt, cuts []handoff.Cut) {
 		_, n.Refused = a.peer.Sender().Counts()
 	}
 	n.Phases = a.phases(time.Now())
-	e := p.log.Info()
 	if !n.Balances() {
-		e = p.log.Error().Bool("balances", false)
+		p.log.Error().Any("account", n).Msg("the account of the connections does not balance")
 	}
-	e.Int("connections", n.Open).Int("requests", n.Requests).Int("hijacked", n.Hijacked).
+	p.log.Info().Int("connections", n.Open).Int("requests", n.Requests).Int("hijacked", n.Hijacked).
 		Int("moved", n.Moved).Int("refused", n.Refused).Int("closed", n.Closed).
 		Int("silent_closed", n.Retired).Int("dropped", n.Dropped).Int("cut", n.Cut).
 		Int("goroutines", runtime.NumGoroutine()).Any("phases_ms", n.Phases).Msg("drained")

@@ -13,29 +13,31 @@ import (
 	"github.com/holdfast-go/holdfast/routes/load"
 )
 
-// TestI2_NoRequestIsLost is the promise: 25 upgrades under each kind of load, by
-// a client that repeats nothing, and every request answered, exactly once.
+// TestI2_NoRequestIsLost is the promise: upgrades under each kind of load, by a
+// client that repeats nothing, and every request answered, exactly once. No
+// connection that can move is closed.
 func TestI2_NoRequestIsLost(t *testing.T) {
-	const upgrades = 25
 	binary := build(t, ".")
 	for _, tc := range []struct {
-		name string
-		addr string
-		tls  bool
-		load load.Workload
+		name     string
+		upgrades int
+		addr     string
+		tls      bool
+		load     load.Workload
 	}{
-		{"post without pause", "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 64}},
-		{"post with pauses", "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 256, Pause: 200 * time.Millisecond}},
-		{"post in two pieces", "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 64, Split: 50 * time.Millisecond}},
-		{"new connections", "127.0.0.1:0", false, load.Workload{Kind: load.Hello, Conns: 32, NewConn: true}},
-		{"slow", "127.0.0.1:0", false, load.Workload{Kind: load.Slow, Conns: 32, Duration: 200 * time.Millisecond}},
-		{"stream", "127.0.0.1:0", false, load.Workload{Kind: load.Stream, Conns: 16, Duration: 250 * time.Millisecond}},
-		{"upload", "127.0.0.1:0", false, load.Workload{Kind: load.Upload, Conns: 8, Bytes: 1 << 20, Duration: 100 * time.Millisecond}},
-		{"unix socket", "unix", false, load.Workload{Kind: load.Echo, Conns: 32, Pause: 20 * time.Millisecond}},
-		{"unix socket with new connections", "unix", false, load.Workload{Kind: load.Echo, Conns: 16, NewConn: true}},
-		{"tls", "127.0.0.1:0", true, load.Workload{Kind: load.Echo, Conns: 32, Pause: 20 * time.Millisecond}},
-		{"tls with new connections", "127.0.0.1:0", true, load.Workload{Kind: load.Hello, Conns: 8, NewConn: true}},
-		{"websocket", "127.0.0.1:0", false, load.Workload{Kind: load.WebSocket, Conns: 16, Pause: 20 * time.Millisecond}},
+		{"post without pause", 100, "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 64}},
+		{"post with pauses", 25, "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 256, Pause: 200 * time.Millisecond}},
+		{"post with short pauses", 30, "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 512, Pause: 100 * time.Millisecond}},
+		{"post in two pieces", 25, "127.0.0.1:0", false, load.Workload{Kind: load.Echo, Conns: 64, Split: 50 * time.Millisecond}},
+		{"new connections", 25, "127.0.0.1:0", false, load.Workload{Kind: load.Hello, Conns: 32, NewConn: true}},
+		{"slow", 25, "127.0.0.1:0", false, load.Workload{Kind: load.Slow, Conns: 32, Duration: 200 * time.Millisecond}},
+		{"stream", 25, "127.0.0.1:0", false, load.Workload{Kind: load.Stream, Conns: 16, Duration: 250 * time.Millisecond}},
+		{"upload", 25, "127.0.0.1:0", false, load.Workload{Kind: load.Upload, Conns: 8, Bytes: 1 << 20, Duration: 100 * time.Millisecond}},
+		{"unix socket", 25, "unix", false, load.Workload{Kind: load.Echo, Conns: 32, Pause: 20 * time.Millisecond}},
+		{"unix socket with new connections", 25, "unix", false, load.Workload{Kind: load.Echo, Conns: 16, NewConn: true}},
+		{"tls", 25, "127.0.0.1:0", true, load.Workload{Kind: load.Echo, Conns: 32, Pause: 20 * time.Millisecond}},
+		{"tls with new connections", 25, "127.0.0.1:0", true, load.Workload{Kind: load.Hello, Conns: 8, NewConn: true}},
+		{"websocket", 25, "127.0.0.1:0", false, load.Workload{Kind: load.WebSocket, Conns: 16, Pause: 20 * time.Millisecond}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -55,7 +57,7 @@ func TestI2_NoRequestIsLost(t *testing.T) {
 			tc.load.Addr = p.Addr(name)
 			r := runner(t, tc.load)
 			flowing(t, r, int64(tc.load.Conns))
-			for i := range upgrades {
+			for i := range tc.upgrades {
 				r.SetPhase(load.During)
 				u := up(t, p)
 				gone(t, p, u.OldPID)
@@ -68,7 +70,7 @@ func TestI2_NoRequestIsLost(t *testing.T) {
 			require.NoError(t, tally.Err())
 			for _, c := range tally.Workloads {
 				t.Logf("%d upgrades: sent %d, answered %d, failed %d, told to close %d, forced reconnects %d, moves seen %d",
-					upgrades, c.Sent, c.Answered, c.Failed(), c.ToldToClose, c.Reconnects, c.Moved)
+					tc.upgrades, c.Sent, c.Answered, c.Failed(), c.ToldToClose, c.Reconnects, c.Moved)
 				require.Zero(t, c.Reconnects, "no connection was closed under the client's hands")
 				switch {
 				case tc.load.NewConn:
