@@ -8,9 +8,16 @@
 // them accepts connections. Until the new generation is ready, nothing has been
 // taken from the old one: if the binary cannot be executed, or the new process
 // exits, panics or hangs, the old one goes on as if nobody had asked, and says
-// why. From the commit on, the old one accepts nothing, finishes what it has
-// begun, and exits.
+// why. Before the commit the connections move to the new one ([handoff] has how);
+// it gives them back if it does not commit after all. From the commit on, the old
+// one accepts nothing, finishes what it has begun, moves what that leaves idle, and
+// exits.
 //
+//   - A client of plain HTTP/1.1 keeps its connection. What cannot move is drained
+//     without losing a request.
+//   - What the service has in memory can go with it: [Process.Carry] for state,
+//     [Process.Resume] for hijacked connections, [Process.Relay] for a conversation
+//     between the two generations meanwhile.
 //   - A request for an upgrade is never lost. While one runs, or while the previous
 //     generation still drains, it is kept and carried out afterwards; several of
 //     them become one, since each would start the same binary.
@@ -25,14 +32,16 @@
 // is started with the arguments, the working directory and the environment of the
 // first one; what is to change between generations belongs into a file that each
 // reads anew. A new generation that dies after it has taken over is the service
-// manager's to restart; its predecessor then hastens its own drain. Linux is the
+// manager's to restart; its predecessor then hastens its own drain. If it dies
+// during the takeover, the connections that it had acknowledged die with it, and the old one
+// goes on with the rest. Linux is the
 // target; on other Unix systems upgrades work without the link between the
 // generations, so a successor is not known by pid.
 //
 // # States
 //
 //	           warm-up done              USR2, HUP
-//	Starting ───────────────▶ Serving ◀───────────▶ Upgrading
+//	Starting ───────────────▶ Serving ◀───────────▶ Upgrading (takeover at its end)
 //	   │                         │     failed           │
 //	   │                         │                      │ new generation confirmed
 //	   │        TERM, INT        ▼                      ▼
@@ -42,6 +51,19 @@
 //
 // One goroutine, [Process.Run], owns the state; everything else reaches it as an
 // event.
+//
+// # One upgrade
+//
+//	old: Upgrading                            new: Starting
+//	  checks the binary, starts it ─────────▶ hello
+//	  saves its state ──────────────────────▶ loads it, runs the warm-up hooks
+//	                                          accepts
+//	  parks, hands connections over ────────▶ serves them
+//	                                          ready, PID file, service manager
+//	old: Draining ◀────────────── committed ─ new: Serving
+//	  finishes, moves, lets go ─────────────▶ exclusive work begins
+//	  account of the connections ───────────▶ in the state file
+//	  exits
 //
 // # Signals
 //
