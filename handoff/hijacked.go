@@ -83,6 +83,9 @@ func (b *Boundary) Wait() error {
 		if kicked {
 			_ = c.socket.SetReadDeadline(c.readDeadline())
 		}
+		if c.closed {
+			err = net.ErrClosed // an adopted descriptor says it in other words
+		}
 		again := kicked && errors.Is(err, os.ErrDeadlineExceeded)
 		if !again || c.destination() == nil {
 			c.settled()

@@ -1,11 +1,15 @@
 package routes
 
 import (
+	"errors"
+	"net"
 	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/rs/zerolog"
+
+	"github.com/holdfast-go/holdfast/handoff"
 )
 
 // Bounds of what a client can make one log line carry.
@@ -73,10 +77,43 @@ func logRequest(log *zerolog.Logger, c *gin.Context, took time.Duration, aborted
 	if aborted {
 		e.Bool("aborted", true)
 	}
+	if c.GetBool(keyMoved) {
+		e.Bool("moved", true) // another process goes on, and logs how it ends
+	}
 	if last := c.Errors.Last(); last != nil {
 		e.AnErr("error", last.Err)
 	}
 	e.Msg("request")
+}
+
+// resumed is a request that began in another process, where its own line was
+// written when its connection moved.
+type resumed struct {
+	route, id string
+	start     time.Time // here
+	peer      net.Addr
+	messages  int64 // dealt with, from the first process on
+}
+
+// logResumed writes the line for what became of it here. Its message differs, so
+// that there is still one line "request" for each request.
+func logResumed(log zerolog.Logger, r resumed, err error) {
+	e := log.Info().
+		Str("request_id", r.id).
+		Str("method", http.MethodGet).
+		Str("route", r.route).
+		Int("status", http.StatusSwitchingProtocols).
+		Int64("messages", r.messages).
+		Float64("duration_ms", float64(time.Since(r.start).Microseconds())/1000)
+	if r.peer != nil {
+		e.Str("peer", r.peer.String())
+	}
+	if errors.Is(err, handoff.ErrMoved) {
+		e.Bool("moved", true)
+	} else if err != nil {
+		e.AnErr("error", err)
+	}
+	e.Msg("resumed request")
 }
 
 func levelOf(status int, route string, aborted bool) zerolog.Level {

@@ -12,7 +12,7 @@
 //     away a 499.
 //   - Nothing starts a goroutine per request; a handler runs on the goroutine
 //     net/http gave it, so when the handler has returned, its work has ended. The
-//     one exception, the watcher of a WebSocket, is waited for by its handler.
+//     exceptions, the watcher of a WebSocket for one, are waited for by their handler.
 //
 // Its limits:
 //
@@ -39,5 +39,7 @@
 //	             └ X-Request-Id
 //
 // The package knows nothing of upgrades. What it needs of the process around it
-// are two functions in [Deps]: Ready and Leaving.
+// are functions in [Deps]. Ready and Leaving are enough for a service that is
+// replaced; with Resume its WebSockets move to the next process, at a message
+// boundary, and their clients see nothing of it.
 package routes

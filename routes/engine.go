@@ -8,6 +8,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/rs/zerolog"
+
+	"github.com/holdfast-go/holdfast/handoff"
 )
 
 // Deps is what the engine needs of the process around it. The zero value works:
@@ -36,6 +38,10 @@ type Deps struct {
 	// be replaced. It is called once for each WebSocket. A nil function, or a nil
 	// channel, means never.
 	Leaving func(ctx context.Context) <-chan struct{}
+
+	// Resume registers who goes on with a hijacked connection that comes from
+	// another process. A nil function means that no connection of these routes moves.
+	Resume func(name string, r handoff.Resume)
 
 	// Identify puts X-Pid and X-Generation on every answer.
 	Identify bool
@@ -111,7 +117,8 @@ func New(deps Deps) *gin.Engine {
 	r.Match(reads, "/", hello)
 	r.GET("/slow", slow)
 	r.GET("/stream", stream)
-	r.GET("/ws", webSocket(deps.Leaving, deps.CloseWait))
+	k := sockets{log: deps.Log, leaving: deps.Leaving, closeWait: deps.CloseWait, resume: deps.Resume}
+	r.GET("/ws", webSocket(k))
 	r.POST("/echo", echo)
 	r.POST("/upload", upload)
 	protected := r.Group("/")

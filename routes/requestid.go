@@ -20,6 +20,7 @@ const (
 	keyRequestID contextKey = iota
 	keyLogger
 	keyClientGone
+	keyMoved
 )
 
 // RequestID returns the id of the request: the client's X-Request-Id if that was

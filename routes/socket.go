@@ -12,6 +12,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
+
+	"github.com/holdfast-go/holdfast/handoff"
 )
 
 const (
@@ -31,54 +33,113 @@ var (
 	errLeaveCut = errors.New("routes: websocket is leaving, and its message did not arrive in time")
 )
 
-// socket is one echo WebSocket. One goroutine, the handler's, reads and writes. A
-// second one, watch, only moves the read deadline, under mu: into the past while
-// the handler waits between messages, which wakes it up with nothing lost, and
-// otherwise to the moment by which the message at hand must be complete.
+// socket is one WebSocket. One goroutine, the handler's, reads; what it does with a
+// message is onMessage's business. A second one, watch, only moves the read deadline,
+// under mu: into the past while the handler waits between messages, which wakes it up
+// with nothing lost, and otherwise to the moment by which the message at hand must be
+// complete. Whoever writes holds the write lock for a whole frame.
 //
-//	           first byte              message echoed
+//	           first byte              message dealt with
 //	between ──────────────▶ in message ──────────────▶ between
-//	   │ leave: wake up         │ leave: finish by leaveBy
-//	   └──────────┬─────────────┘
-//	              ▼
-//	        Close 1012 sent ──▶ peer's Close, or closeWait ──▶ closed
+//	   │ │ leave: wake up       │ leave: finish by leaveBy
+//	   │ └────────┬─────────────┘
+//	   │          ▼
+//	   │    Close 1012 sent ──▶ peer's Close, or closeWait ──▶ closed
+//	   │
+//	   └ an upgrade: frozen ──▶ moved, another process goes on
+//	              ▲                │
+//	              └── it is refused, and stays
 type socket struct {
 	conn      net.Conn
 	rd        *bufio.Reader
-	wr        *bufio.Writer
 	msg       wsutil.Reader
 	closeWait time.Duration
 	logPanic  func(v any)
+	boundary  *handoff.Boundary // nil: it does not move
+
+	// onMessage deals with a message, on the reading goroutine.
+	onMessage func(op ws.OpCode, data []byte) error
+	// beforeClose, if not nil, is called before Close 1012 is sent.
+	beforeClose func()
+
+	// writing is the write lock: who has put something in may write, and it guards
+	// what follows. It is a channel because a move cannot wait for it for ever.
+	writing chan struct{}
+	wr      *bufio.Writer
+	closing bool // a Close frame is out: RFC 6455 section 5.5.1 lets nothing follow
+	moved   bool // another process writes
+	frozen  bool // held by the reader, for a move
 
 	mu      sync.Mutex // guards what follows, and the connection's read deadline
 	between bool       // no byte of the next message has been read
 	leaving bool
 	leaveBy time.Time
+	goodbye farewell
 }
 
-// newSocket takes over what the hijack returned; the caller closes conn. Bytes that
+// farewell is the Close frame that a socket which is to leave ends with.
+type farewell struct {
+	code   ws.StatusCode
+	reason string
+}
+
+var serviceRestart = farewell{statusServiceRestart, "service restart"}
+
+// newSocket takes over what the hijack returned, or the connection of another
+// process, for which rw has nothing buffered; the caller closes conn. Bytes that
 // net/http had already read are the first to be read here; those after them come
 // from conn directly, not through net/http's reader, which takes a deadline that
 // passes for a client that has gone.
-func newSocket(conn net.Conn, rw *bufio.ReadWriter, closeWait time.Duration) *socket {
+func newSocket(conn net.Conn, rw *bufio.ReadWriter, limit int64, closeWait time.Duration) *socket {
 	ahead, _ := rw.Peek(rw.Reader.Buffered())
 	ahead = bytes.Clone(ahead)
 	rw.Reader.Reset(io.MultiReader(bytes.NewReader(ahead), conn))
+	// Into the reader's own buffer, where waitForMessage looks for them.
+	_, _ = rw.Peek(len(ahead))
 
-	s := &socket{conn: conn, rd: rw.Reader, wr: rw.Writer, closeWait: closeWait}
+	s := &socket{conn: conn, rd: rw.Reader, wr: rw.Writer, closeWait: closeWait, writing: make(chan struct{}, 1)}
 	s.msg = wsutil.Reader{
 		Source:         s.rd,
 		State:          ws.StateServerSide,
 		CheckUTF8:      true,
-		MaxMessageSize: socketMessageLimit,
+		MaxMessageSize: limit,
 		OnIntermediate: s.control,
 	}
 	return s
 }
 
-// serve echoes until the peer closes, the connection breaks, or leave is closed; a
+// movable lets the socket move to another process between two messages. freeze
+// returns what the function with this name needs there; it is called with the write
+// lock held.
+func (s *socket) movable(name string, freeze func() ([]byte, error)) {
+	s.boundary = handoff.Movable(s.conn, handoff.Mover{
+		Name: name,
+		Freeze: func() ([]byte, error) {
+			if err := s.lockFor(socketFreezeWait); err != nil {
+				return nil, err
+			}
+			state, err := freeze()
+			if err != nil {
+				s.unlock()
+				return nil, err
+			}
+			s.frozen = true
+			return state, nil
+		},
+		// Called after a Freeze that failed, too.
+		Thaw: func() {
+			if s.frozen {
+				s.frozen = false
+				s.unlock()
+			}
+		},
+	})
+}
+
+// serve reads until the peer closes, the connection breaks, or leave is closed; a
 // nil leave never is. It returns an error only for what the log should know: that
-// peers close, vanish or are told to leave is their good right.
+// peers close, vanish or are told to leave is their good right. handoff.ErrMoved
+// says that another process goes on.
 func (s *socket) serve(leave <-chan struct{}) error {
 	if leave != nil {
 		var watcher sync.WaitGroup
@@ -87,29 +148,38 @@ func (s *socket) serve(leave <-chan struct{}) error {
 		defer watcher.Wait()
 		defer close(done)
 	}
-	err := s.echo()
-	s.endWatch()
+	err := s.read()
+	bye := s.endWatch()
 
 	var closed wsutil.ClosedError
 	switch {
+	case errors.Is(err, handoff.ErrMoved):
+		// The lock is ours since Freeze. Who waits for it must learn that it is no
+		// use any more.
+		s.moved, s.frozen = true, false
+		s.unlock()
+		return err
 	case errors.As(err, &closed):
 		return nil // the peer closed, and has been answered
 	case errors.Is(err, errLeave):
-		if s.sendClose(statusServiceRestart, "service restart") {
+		if s.beforeClose != nil {
+			s.beforeClose()
+		}
+		if s.sendClose(bye) {
 			s.awaitClose()
 		}
 		return nil
 	case errors.Is(err, errLeaveCut):
-		s.fail(statusServiceRestart, "service restart")
+		s.fail(bye)
 		return err
 	case errors.Is(err, wsutil.ErrMessageTooLarge):
-		s.fail(ws.StatusMessageTooBig, "a message has at most 1 MiB")
+		s.fail(farewell{ws.StatusMessageTooBig, "a message has at most " + sizeOf(s.msg.MaxMessageSize)})
 		return err
 	case errors.Is(err, wsutil.ErrInvalidUTF8):
-		s.fail(ws.StatusInvalidFramePayloadData, "a text message must be UTF-8")
+		s.fail(farewell{ws.StatusInvalidFramePayloadData, "a text message must be UTF-8"})
 		return err
 	case isProtocolError(err):
-		s.fail(ws.StatusProtocolError, err.Error())
+		s.fail(farewell{ws.StatusProtocolError, err.Error()})
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), connectionLost(err):
 		return nil
@@ -117,7 +187,7 @@ func (s *socket) serve(leave <-chan struct{}) error {
 	return err
 }
 
-func (s *socket) echo() error {
+func (s *socket) read() error {
 	for {
 		if err := s.waitForMessage(); err != nil {
 			return err
@@ -137,7 +207,7 @@ func (s *socket) echo() error {
 		if err != nil {
 			return s.readError(err)
 		}
-		if err := s.write(ws.NewFrame(head.OpCode, true, data)); err != nil {
+		if err := s.onMessage(head.OpCode, data); err != nil {
 			return err
 		}
 	}
@@ -154,12 +224,20 @@ func (s *socket) waitForMessage() error {
 	s.between = true
 	s.mu.Unlock()
 
-	_, err := s.rd.Peek(1)
+	var err error
+	if s.boundary != nil && s.rd.Buffered() == 0 {
+		// A leave that comes in here moves the deadline, and that ends the wait as it
+		// ends a read.
+		err = s.boundary.Wait()
+	}
+	if err == nil {
+		_, err = s.rd.Peek(1)
+	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.between = false
-	if s.leaving {
+	if s.leaving && !errors.Is(err, handoff.ErrMoved) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return errLeave
 		}
@@ -175,53 +253,4 @@ func (s *socket) readError(err error) error {
 		return errLeaveCut
 	}
 	return err
-}
-
-// watch is the only other goroutine of a socket, and serve waits for it.
-func (s *socket) watch(leave, done <-chan struct{}) {
-	// The deadline is set on whatever the server's listener has made of the
-	// connection. A panic in there would end the process, and all its connections.
-	defer func() {
-		if v := recover(); v != nil && s.logPanic != nil {
-			s.logPanic(v)
-		}
-	}()
-	select {
-	case <-leave:
-		s.leave()
-	case <-done:
-	}
-}
-
-func (s *socket) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.leaving {
-		return
-	}
-	s.leaving = true
-	s.leaveBy = time.Now().Add(s.closeWait)
-	if s.between {
-		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
-	} else {
-		_ = s.conn.SetReadDeadline(s.leaveBy)
-	}
-}
-
-// endWatch makes a leave that is yet to come do nothing: the socket is closing, and
-// the read deadline is the closing handler's.
-func (s *socket) endWatch() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.leaving = true
-}
-
-func (s *socket) write(f ws.Frame) error {
-	if err := s.conn.SetWriteDeadline(time.Now().Add(socketWriteWait)); err != nil {
-		return err
-	}
-	if err := ws.WriteFrame(s.wr, f); err != nil {
-		return err
-	}
-	return s.wr.Flush()
 }

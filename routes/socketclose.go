@@ -3,6 +3,7 @@ package routes
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 	"unicode/utf8"
@@ -68,11 +69,19 @@ func isProtocolError(err error) bool {
 
 // sendClose sends a Close frame and bounds what is read after it. It reports
 // whether there is a peer to wait for.
-func (s *socket) sendClose(code ws.StatusCode, reason string) bool {
-	if err := s.write(ws.NewCloseFrame(ws.NewCloseFrameBody(code, reason))); err != nil {
+func (s *socket) sendClose(bye farewell) bool {
+	if err := s.write(ws.NewCloseFrame(ws.NewCloseFrameBody(bye.code, bye.reason))); err != nil {
 		return false
 	}
 	return s.conn.SetReadDeadline(time.Now().Add(s.closeWait)) == nil
+}
+
+// sizeOf is a limit in words, "1 MiB" for instance.
+func sizeOf(n int64) string {
+	if n%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d bytes", n)
 }
 
 // fail closes from the middle of a message, where there are no frames to be found
@@ -80,8 +89,8 @@ func (s *socket) sendClose(code ws.StatusCode, reason string) bool {
 // our own end has been given. To close at once would be to reset the connection
 // under a peer that is still sending, and the reset can overtake the Close frame
 // on its way to the reader.
-func (s *socket) fail(code ws.StatusCode, reason string) {
-	if !s.sendClose(code, reason) {
+func (s *socket) fail(bye farewell) {
+	if !s.sendClose(bye) {
 		return
 	}
 	if half, ok := s.conn.(interface{ CloseWrite() error }); ok {

@@ -1,54 +1,83 @@
 package routes
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/gobwas/ws"
+	"github.com/rs/zerolog"
+
+	"github.com/holdfast-go/holdfast/handoff"
 )
 
-// webSocket answers GET /ws with a WebSocket (RFC 6455) that sends each text or
-// binary message back. Messages may come in fragments and have at most 1 MiB.
-//
-// When leaving closes, the message at hand is still answered, as is what had
-// arrived behind it; then the peer is sent Close 1012, service restart, and has
-// closeWait to answer. Clients connect again on 1012, and reach the next process.
-//
-// Any origin may connect: the route has nothing but what it is sent.
-func webSocket(leaving func(context.Context) <-chan struct{}, closeWait time.Duration) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		if !wantsWebSocket(c) {
-			return
-		}
-		var leave <-chan struct{}
-		if leaving != nil {
-			leave = leaving(c.Request.Context())
-		}
-		// For the log. Nothing else reads it: the upgrader writes the answer itself,
-		// and with it the headers that the middleware has set.
-		c.Status(http.StatusSwitchingProtocols)
-		up := ws.HTTPUpgrader{Timeout: socketWriteWait, Header: c.Writer.Header()}
-		conn, rw, _, err := up.Upgrade(c.Request, c.Writer)
+// sockets is what a WebSocket needs of the process, whichever route it is of.
+type sockets struct {
+	log       zerolog.Logger
+	leaving   func(context.Context) <-chan struct{}
+	closeWait time.Duration
+	resume    func(name string, r handoff.Resume) // nil: none moves
+}
+
+// accept answers the handshake with 101, or says what is wrong with it and returns
+// nil. The caller closes the socket's connection. limit is the largest message.
+func (k sockets) accept(c *gin.Context, limit int64) (s *socket, leave <-chan struct{}) {
+	if !wantsWebSocket(c) {
+		return nil, nil
+	}
+	leave = k.leave(c.Request.Context())
+	// For the log. Nothing else reads it: the upgrader writes the answer itself,
+	// and with it the headers that the middleware has set.
+	c.Status(http.StatusSwitchingProtocols)
+	up := ws.HTTPUpgrader{Timeout: socketWriteWait, Header: c.Writer.Header()}
+	conn, rw, _, err := up.Upgrade(c.Request, c.Writer)
+	if err != nil {
 		if conn != nil {
-			defer func() { _ = conn.Close() }()
+			_ = conn.Close()
 		}
-		if err != nil {
-			_ = c.Error(err)
-			return
-		}
-		s := newSocket(conn, rw, closeWait)
-		s.logPanic = func(v any) {
-			log := Logger(c)
-			log.Error().Str("panic", fmt.Sprint(v)).Msg("panic in websocket watcher")
-		}
-		if err := s.serve(leave); err != nil {
-			_ = c.Error(err)
-		}
+		_ = c.Error(err)
+		return nil, nil
+	}
+	s = newSocket(conn, rw, limit, k.closeWait)
+	s.logPanic = k.panicLogger(RequestID(c))
+	return s, leave
+}
+
+// again makes a socket of a connection that another process had.
+func (k sockets) again(ctx context.Context, conn net.Conn, id string, limit int64) (s *socket, leave <-chan struct{}) {
+	rw := bufio.NewReadWriter(bufio.NewReader(conn), bufio.NewWriter(conn))
+	s = newSocket(conn, rw, limit, k.closeWait)
+	s.logPanic = k.panicLogger(id)
+	return s, k.leave(ctx)
+}
+
+func (k sockets) leave(ctx context.Context) <-chan struct{} {
+	if k.leaving == nil {
+		return nil
+	}
+	return k.leaving(ctx)
+}
+
+func (k sockets) panicLogger(id string) func(v any) {
+	return func(v any) {
+		k.log.Error().Str("request_id", id).Str("panic", fmt.Sprint(v)).Msg("panic in websocket watcher")
+	}
+}
+
+// served tells the request what came of its socket.
+func served(c *gin.Context, err error) {
+	switch {
+	case errors.Is(err, handoff.ErrMoved):
+		c.Set(keyMoved, true)
+	case err != nil:
+		_ = c.Error(err)
 	}
 }
 

@@ -360,7 +360,7 @@ func TestWebSocketLeaves(t *testing.T) {
 				rw := bufio.NewReadWriter(bufio.NewReader(server), bufio.NewWriter(server))
 				start := time.Now()
 				go func() {
-					err := newSocket(server, rw, 5*time.Second).serve(leave)
+					err := echoing(newSocket(server, rw, socketMessageLimit, 5*time.Second), leave)
 					_ = server.Close()
 					result <- err
 				}()
@@ -370,6 +370,10 @@ func TestWebSocketLeaves(t *testing.T) {
 			})
 		})
 	}
+}
+
+func echoing(s *socket, leave <-chan struct{}) error {
+	return sockets{}.echo(s, leave, &echoState{})
 }
 
 // panicky is a connection whose read deadline does not do what it should, once.
@@ -385,11 +389,11 @@ func (p *panicky) SetReadDeadline(t time.Time) error {
 
 func TestWebSocketWatcherDoesNotKillTheProcess(t *testing.T) {
 	server, client := net.Pipe()
-	s := newSocket(&panicky{Conn: server}, bufio.NewReadWriter(bufio.NewReader(server), bufio.NewWriter(server)), time.Second)
+	s := newSocket(&panicky{Conn: server}, bufio.NewReadWriter(bufio.NewReader(server), bufio.NewWriter(server)), socketMessageLimit, time.Second)
 	logged := make(chan any, 1)
 	s.logPanic = func(v any) { logged <- v }
 	leave, result := make(chan struct{}), make(chan error)
-	go func() { result <- s.serve(leave) }()
+	go func() { result <- echoing(s, leave) }()
 	close(leave)
 	require.Equal(t, "no deadline today", <-logged)
 	require.NoError(t, client.Close())
