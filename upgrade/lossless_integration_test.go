@@ -76,7 +76,9 @@ func TestI2_NoRequestIsLost(t *testing.T) {
 				case tc.load.NewConn:
 				case tc.tls:
 					require.Positive(t, c.ToldToClose, "the upgrades were felt")
-				case tc.load.Kind == load.WebSocket:
+				case tc.load.Kind == load.WebSocket: // its messages do not say who answers
+					require.Zero(t, c.ToldToClose, "every connection moves")
+					require.EqualValues(t, tc.load.Conns, c.Connects, "and none is made anew")
 				default:
 					require.Zero(t, c.ToldToClose, "every connection moves")
 					require.EqualValues(t, tc.load.Conns, c.Connects, "and none is made anew")
