@@ -9,29 +9,46 @@ import (
 type arrivals struct {
 	wake chan struct{}
 
-	mu     sync.Mutex // guards what follows
-	queue  []net.Conn
-	closed bool
-	done   chan struct{} // closed with it
+	mu       sync.Mutex // guards what follows
+	queue    []net.Conn
+	expected int // have a seat and are not here yet
+	closed   bool
 }
 
 func newArrivals() *arrivals {
-	return &arrivals{wake: make(chan struct{}, 1), done: make(chan struct{})}
+	return &arrivals{wake: make(chan struct{}, 1)}
 }
 
-// put queues a connection for the server. It reports false after Close.
-func (a *arrivals) put(c net.Conn) bool {
+// expect reserves a seat before a connection is acknowledged: from then on it must
+// be served, whatever is closed meanwhile. It reports false after Close. Each seat is
+// given back by seat.
+func (a *arrivals) expect() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return false
 	}
-	a.queue = append(a.queue, c)
+	a.expected++
+	return true
+}
+
+// seat queues a connection for the server in the seat that was reserved for it. A
+// nil one has not come after all, or does not need the server.
+func (a *arrivals) seat(c net.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.expected--
+	if c != nil {
+		a.queue = append(a.queue, c)
+	}
+	a.nudge()
+}
+
+func (a *arrivals) nudge() {
 	select {
 	case a.wake <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // Accept implements net.Listener. One goroutine calls it.
@@ -44,26 +61,21 @@ func (a *arrivals) Accept() (net.Conn, error) {
 			a.mu.Unlock()
 			return c, nil
 		}
-		closed := a.closed
+		over := a.closed && a.expected == 0
 		a.mu.Unlock()
-		if closed {
+		if over {
 			return nil, net.ErrClosed
 		}
-		select {
-		case <-a.wake:
-		case <-a.done:
-		}
+		<-a.wake
 	}
 }
 
-// Close takes no more; what is queued is still accepted.
+// Close gives out no more seats; who has one is still accepted.
 func (a *arrivals) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.closed {
-		a.closed = true
-		close(a.done)
-	}
+	a.closed = true
+	a.nudge()
 	return nil
 }
 

@@ -66,7 +66,8 @@ func watch(srv *http.Server) ([]string, error) {
 	w := &watcher{Conn: far, waiting: make(chan int, 1)}
 	srv.ConnState = func(_ net.Conn, st http.ConnState) { w.state(st) }
 	ln := newArrivals()
-	ln.put(w)
+	ln.expect()
+	ln.seat(w)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(ln) }()
 	defer func() {
