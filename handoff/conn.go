@@ -29,11 +29,12 @@ type Conn struct {
 	arrival     *arrival  // not nil until the first message after a move has begun
 	late        time.Duration
 
-	parked bool    // blocked in Read at a message boundary
-	quiet  bool    // and no byte of the next message is held: it could be closed
-	kicked bool    // woken from there
-	wave   *wave   // waits for what comes of the kick
-	stays  *Sender // refused to take it: it is not offered there again
+	parked  bool    // blocked in Read at a message boundary
+	quiet   bool    // and no byte of the next message is held: it could be closed
+	kicked  bool    // woken from there
+	retires bool    // in order to be closed
+	wave    *wave   // waits for what comes of the kick
+	stays   *Sender // refused to take it: it is not offered there again
 
 	transit bool // a sender has the descriptor: it must stay open
 	moved   bool // another process has it
@@ -162,8 +163,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 		c.mu.Lock()
 		c.parked = false
-		kicked := c.kicked
-		c.kicked = false
+		kicked, retire := c.kicked, c.retires
+		c.kicked, c.retires = false, false
 		if n > 0 {
 			c.deliver(p[:n])
 			c.multiplexed = c.multiplexed || c.server.h2c && c.isPreface()
@@ -183,9 +184,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 			c.mu.Unlock()
 			return n, err
 		}
-		retire := kicked && c.quiet && c.destination() == nil
-		if retire {
+		if c.destination() == nil {
 			c.settled()
+		} else {
+			retire = false
 		}
 		c.mu.Unlock()
 		if retire && !unreadBytes(c.socket) {
@@ -204,7 +206,11 @@ func (c *Conn) retire() bool {
 	if c.state == http.StateNew && time.Since(c.heard) < handshakePause {
 		return false
 	}
-	return c.quiet && c.state != http.StateHijacked && c.kick()
+	if !c.quiet || c.state == http.StateHijacked || !c.kick() {
+		return false
+	}
+	c.retires = true
+	return true
 }
 
 // kick wakes the owner from a Read at a message boundary. The caller holds mu.

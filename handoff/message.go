@@ -145,21 +145,24 @@ const (
 	maxPrefix = 3
 )
 
+// ErrMalformed is in the error for a datagram that is no message.
+var ErrMalformed = errors.New("handoff: malformed message from the peer")
+
 // decodeMessage reads one datagram.
 func decodeMessage(b []byte) (Message, error) {
 	var m Message
 	if err := json.Unmarshal(b, &m); err != nil {
-		return Message{}, fmt.Errorf("handoff: malformed message from the peer: %w", err)
+		return Message{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if m.Type == "" {
-		return Message{}, errors.New("handoff: malformed message from the peer: no type")
+		return Message{}, fmt.Errorf("%w: no type", ErrMalformed)
 	}
 	if len(m.Items) > maxFiles || len(m.Taken) > (maxFiles+7)/8 {
-		return Message{}, fmt.Errorf("handoff: malformed message from the peer: more than %d connections", maxFiles)
+		return Message{}, fmt.Errorf("%w: more than %d connections", ErrMalformed, maxFiles)
 	}
 	for i, it := range m.Items {
 		if len(it.Prefix) > maxPrefix || it.Left < 0 {
-			return Message{}, fmt.Errorf("handoff: malformed message from the peer: connection %d", i)
+			return Message{}, fmt.Errorf("%w: connection %d", ErrMalformed, i)
 		}
 	}
 	return m, nil

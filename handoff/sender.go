@@ -3,6 +3,7 @@ package handoff
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -67,6 +68,9 @@ const (
 // bytes: it travels in one message with its descriptor.
 const MaxConnState = 64 << 10
 
+// ErrStalled is in the error of a sender whose peer lives but does not do its part.
+var ErrStalled = errors.New("handoff: the peer does not take connections")
+
 // NewSender starts a sender. bound is how long the peer may take for an
 // acknowledgement.
 func NewSender(l *Link, bound time.Duration) *Sender {
@@ -116,7 +120,7 @@ func (s *Sender) run() {
 		case <-s.wake:
 		case <-overdue.C:
 			if s.patience() <= 0 {
-				s.giveUp(fmt.Errorf("no acknowledgement within %s", s.bound))
+				s.giveUp(fmt.Errorf("%w: no acknowledgement within %s", ErrStalled, s.bound))
 			}
 		case <-quit:
 			quit = nil
@@ -205,6 +209,9 @@ func (s *Sender) unsent(b *batch, err error) bool {
 		return true
 	}
 	s.mu.Unlock()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", ErrStalled, err)
+	}
 	s.giveUp(err)
 	return false
 }
