@@ -8,6 +8,7 @@ import (
 // arrivals is a listener whose connections come from another process.
 type arrivals struct {
 	wake chan struct{}
+	next []net.Conn // Accept's own: taken from the queue, all at once
 
 	mu     sync.Mutex // guards what follows
 	queue  []net.Conn
@@ -36,16 +37,14 @@ func (a *arrivals) put(c net.Conn) bool {
 
 // Accept implements net.Listener. One goroutine calls it.
 func (a *arrivals) Accept() (net.Conn, error) {
-	for {
+	for len(a.next) == 0 {
 		a.mu.Lock()
-		if len(a.queue) > 0 {
-			c := a.queue[0]
-			a.queue = a.queue[1:]
-			a.mu.Unlock()
-			return c, nil
-		}
+		a.next, a.queue = a.queue, nil
 		closed := a.closed
 		a.mu.Unlock()
+		if len(a.next) > 0 {
+			break
+		}
 		if closed {
 			return nil, net.ErrClosed
 		}
@@ -54,6 +53,10 @@ func (a *arrivals) Accept() (net.Conn, error) {
 		case <-a.done:
 		}
 	}
+	c := a.next[0]
+	a.next[0] = nil
+	a.next = a.next[1:]
+	return c, nil
 }
 
 // Close takes no more; what is queued is still accepted.

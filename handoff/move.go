@@ -86,10 +86,10 @@ func (c *Conn) item(held int) Item {
 func (c *Conn) address(it *Item) {
 	it.Listener = c.listener
 	if a := c.LocalAddr(); a != nil {
-		it.Network, it.Local = a.Network(), a.String()
+		it.Network, it.Local = a.Network(), text(a)
 	}
 	if a := c.RemoteAddr(); a != nil {
-		it.Remote = a.String()
+		it.Remote = text(a)
 	}
 }
 

@@ -186,6 +186,9 @@ func (s *Sender) next() bool {
 	fds := make([]int, n)
 	for i, p := range b.parcels {
 		m.Items[i], fds[i] = p.item, p.fd
+		if i > 0 {
+			m.Items[i].shorten(b.parcels[i-1].item)
+		}
 	}
 	if err := s.link.send(m, fds); err != nil {
 		return s.unsent(b, err)
