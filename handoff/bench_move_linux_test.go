@@ -58,14 +58,6 @@ func (c costs) report(b *testing.B) {
 
 func benchMove(b *testing.B) {
 	clients := startRole(b, "clients", nil)
-	link, remote, err := NewLink()
-	require.NoError(b, err)
-	next := startRole(b, "next", remote)
-	peer := NewPeer(link, nil, time.Minute)
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = peer.Listen(func(Message) {}) }()
-	defer func() { _ = link.Close(); <-ended }()
-
 	set := NewSet(none{}, nil, BindOptions{})
 	lns, err := set.Listen(Address{Name: "http", Network: "tcp", Addr: "127.0.0.1:0"})
 	require.NoError(b, err)
@@ -81,13 +73,20 @@ func benchMove(b *testing.B) {
 		for s.Counts().Silent < moving {
 			time.Sleep(time.Millisecond)
 		}
+		// A process of its own each time, which grows its heap as in an upgrade.
+		link, remote, err := NewLink()
+		require.NoError(b, err)
+		next := startRole(b, "next", remote)
+		peer := NewPeer(link, nil, time.Minute)
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = peer.Listen(func(Message) {}) }()
 		next.ask(b, "begin")
 		runtime.GC()
 		used := cpuTime()
 		began := time.Now()
 		b.StartTimer()
 
-		err := s.Move(context.Background(), peer.Sender())
+		err = s.Move(context.Background(), peer.Sender())
 		sum.moved += time.Since(began)
 		theirs := next.ask(b, "ready")
 		sum.ready += time.Since(began)
@@ -98,7 +97,9 @@ func benchMove(b *testing.B) {
 		_, refused := peer.Sender().Counts()
 		require.Zero(b, refused)
 		s.Stay()
-		next.ask(b, "end")
+		next.stop()
+		_ = link.Close()
+		<-ended
 		clients.ask(b, "close")
 		b.StartTimer()
 	}
@@ -197,7 +198,8 @@ func dialRaw(addr string) (int, error) {
 
 // child is the test binary in a role. It answers each line with a number.
 type child struct {
-	in  io.Writer
+	cmd *exec.Cmd
+	in  io.WriteCloser
 	out *bufio.Reader
 }
 
@@ -217,11 +219,15 @@ func startRole(b *testing.B, role string, file *os.File) *child {
 	out, err := cmd.StdoutPipe()
 	require.NoError(b, err)
 	require.NoError(b, cmd.Start())
-	b.Cleanup(func() {
-		_ = in.Close()
-		_ = cmd.Wait()
-	})
-	return &child{in, bufio.NewReader(out)}
+	c := &child{cmd, in, bufio.NewReader(out)}
+	b.Cleanup(c.stop)
+	return c
+}
+
+// stop ends the child and waits for it. It may be called again.
+func (c *child) stop() {
+	_ = c.in.Close()
+	_ = c.cmd.Wait()
 }
 
 func (c *child) ask(b *testing.B, line string) int {
@@ -330,8 +336,6 @@ func benchNext() {
 				time.Sleep(time.Millisecond)
 			}
 			return int(cpuTime() - used), nil
-		case "end":
-			s.cut()
 		}
 		return 0, nil
 	})

@@ -133,6 +133,35 @@ func TestGuardedReadErrors(t *testing.T) {
 	}
 }
 
+// The steady state costs no allocation for a read, on a connection that this
+// process has accepted or adopted.
+func TestReadsDoNotAllocate(t *testing.T) {
+	for _, adopted := range []bool{false, true} {
+		here, far := connected(t)
+		c := &Conn{socket: here}
+		if adopted {
+			fd, err := descriptor(here)
+			require.NoError(t, err)
+			c.socket, err = newInherited(dup(t, fd), here.LocalAddr(), here.RemoteAddr())
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = c.socket.Close() })
+		}
+		out, in := []byte("x"), make([]byte, 1)
+		for _, read := range []func([]byte) (int, error){c.read, c.socket.Read} {
+			require.Zero(t, testing.AllocsPerRun(100, func() {
+				_, err := far.Write(out)
+				n, rerr := read(in)
+				if err != nil || rerr != nil || n != 1 {
+					t.Fatal(err, rerr, n)
+				}
+			}))
+		}
+		// net/http ends a read with a deadline in each request: the error is one.
+		require.NoError(t, c.socket.SetReadDeadline(past))
+		require.LessOrEqual(t, testing.AllocsPerRun(100, func() { _, _ = c.socket.Read(in) }), 1.0)
+	}
+}
+
 // root is what an error comes from in the end.
 func root(err error) error {
 	for {
