@@ -91,27 +91,3 @@ func TestI2_AnAcknowledgedConnectionHasASeat(t *testing.T) {
 	require.ErrorIs(t, err, errNoHome, "no seat is given out any more")
 	require.NoError(t, unix.Close(fd))
 }
-
-// A connection that was woken in order to move, and then does not, stays open.
-func TestI2_AMoveThatIsCalledOffClosesNothing(t *testing.T) {
-	r, peer, _, clients := lonely(t, 10*time.Second, 8)
-	to := peer.Sender()
-	for _, c := range r.snapshot() {
-		c.mu.Lock() // it sees the call-off before it sees what it was woken for
-	}
-	r.mover.Store(to)
-	var w wave
-	for _, c := range r.snapshot() {
-		require.True(t, c.kick())
-		w.add()
-		c.wave = &w
-	}
-	r.Stay()
-	for _, c := range r.snapshot() {
-		c.mu.Unlock()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	require.NoError(t, w.wait(ctx))
-	served(t, clients)
-}
