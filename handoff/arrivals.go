@@ -9,29 +9,59 @@ import (
 type arrivals struct {
 	wake chan struct{}
 
-	mu     sync.Mutex // guards what follows
-	queue  []net.Conn
-	closed bool
-	done   chan struct{} // closed with it
+	mu       sync.Mutex // guards what follows
+	queue    []net.Conn
+	expected int // places that are reserved
+	closed   bool
+	done     chan struct{} // closed when nothing more will come
 }
 
 func newArrivals() *arrivals {
 	return &arrivals{wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// put queues a connection for the server. It reports false after Close.
-func (a *arrivals) put(c net.Conn) bool {
+// reserve keeps a place for a connection, until put or release: once it has been
+// acknowledged, it must be served. It reports false after Close.
+func (a *arrivals) reserve() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return false
 	}
+	a.expected++
+	return true
+}
+
+// put queues a connection for the server in the place that was reserved for it.
+func (a *arrivals) put(c net.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.queue = append(a.queue, c)
 	select {
 	case a.wake <- struct{}{}:
 	default:
 	}
-	return true
+	a.free()
+}
+
+// release gives a reserved place up.
+func (a *arrivals) release() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.free()
+}
+
+// free ends one reservation. The caller holds mu.
+func (a *arrivals) free() {
+	a.expected--
+	a.finish()
+}
+
+// finish tells Accept that nothing more will come. The caller holds mu.
+func (a *arrivals) finish() {
+	if a.closed && a.expected == 0 {
+		close(a.done)
+	}
 }
 
 // Accept implements net.Listener. One goroutine calls it.
@@ -44,9 +74,9 @@ func (a *arrivals) Accept() (net.Conn, error) {
 			a.mu.Unlock()
 			return c, nil
 		}
-		closed := a.closed
+		ended := a.closed && a.expected == 0
 		a.mu.Unlock()
-		if closed {
+		if ended {
 			return nil, net.ErrClosed
 		}
 		select {
@@ -56,13 +86,13 @@ func (a *arrivals) Accept() (net.Conn, error) {
 	}
 }
 
-// Close takes no more; what is queued is still accepted.
+// Close takes no more; what is queued or reserved is still accepted.
 func (a *arrivals) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.closed {
 		a.closed = true
-		close(a.done)
+		a.finish()
 	}
 	return nil
 }

@@ -463,3 +463,31 @@ func TestI3_HijackedConnectionsMove(t *testing.T) {
 	require.Error(t, err, "the connection is closed, and nothing else happens")
 	until(t, "it is gone", func() bool { return p.old.Counts().Conns == 0 })
 }
+
+// TestI3_AcknowledgedMeansServed: a server that stops takes no more, but serves what
+// it has acknowledged.
+func TestI3_AcknowledgedMeansServed(t *testing.T) {
+	a := newArrivals()
+	near, far := net.Pipe()
+	defer func() { _, _ = near.Close(), far.Close() }()
+	require.True(t, a.reserve())
+	require.True(t, a.reserve())
+	require.NoError(t, a.Close())
+	require.False(t, a.reserve())
+	got := make(chan error, 2)
+	go func() {
+		for range 2 {
+			_, err := a.Accept()
+			got <- err
+		}
+	}()
+	a.put(near)
+	require.NoError(t, <-got)
+	select {
+	case err := <-got:
+		t.Fatalf("it does not wait for the other one: %v", err)
+	default:
+	}
+	a.release()
+	require.ErrorIs(t, <-got, net.ErrClosed)
+}

@@ -65,6 +65,7 @@ func (r *Receiver) take(l *Link, m Message) (int, error) {
 	if err := l.Send(ack); err != nil {
 		for _, g := range adopted {
 			_ = g.conn.socket.Close() // read by nobody: they are still the sender's
+			g.conn.server.arrivals.release()
 		}
 		return 0, fmt.Errorf("handoff: take connections: %w", err)
 	}
@@ -118,8 +119,12 @@ func (r *Receiver) adopt(it Item, fd int) (*guest, error) {
 	default:
 		return nil, errNoHome // of a later version
 	}
+	if !s.arrivals.reserve() {
+		return nil, errNoHome // it is about to stop
+	}
 	sock, err := newInherited(fd, address(it.Network, it.Local), address(it.Network, it.Remote))
 	if err != nil {
+		s.arrivals.release()
 		return nil, err
 	}
 	c.socket = sock
@@ -134,11 +139,10 @@ func (g *guest) enter() {
 		_ = g.conn.socket.SetReadDeadline(d)
 	}
 	if g.resume == nil {
-		if !s.arrivals.put(conn) {
-			_ = conn.Close()
-		}
+		s.arrivals.put(conn)
 		return
 	}
+	s.arrivals.release() // it is among the server's connections
 	go s.resumeHijacked(conn, g.resume, g.item.State)
 }
 

@@ -66,6 +66,7 @@ func watch(srv *http.Server) ([]string, error) {
 	w := &watcher{Conn: far, waiting: make(chan int, 1)}
 	srv.ConnState = func(_ net.Conn, st http.ConnState) { w.state(st) }
 	ln := newArrivals()
+	ln.reserve()
 	ln.put(w)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(ln) }()

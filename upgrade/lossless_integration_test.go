@@ -78,12 +78,13 @@ func TestI2_NoRequestIsLost(t *testing.T) {
 				case tc.load.NewConn:
 				case tc.tls:
 					require.Positive(t, c.ToldToClose, "the upgrades were felt")
+				case tc.load.Kind == load.WebSocket, tc.load.Kind == load.Chat: // whose messages do not say who answers
+					require.Zero(t, c.ToldToClose, "every connection moves")
+					require.EqualValues(t, tc.load.Conns, c.Connects, "and none is made anew")
 				default:
 					require.Zero(t, c.ToldToClose, "every connection moves")
 					require.EqualValues(t, tc.load.Conns, c.Connects, "and none is made anew")
-					if tc.load.Kind != load.WebSocket && tc.load.Kind != load.Chat { // whose messages name no process
-						require.Positive(t, c.Moved, "the upgrades were felt")
-					}
+					require.Positive(t, c.Moved, "the upgrades were felt")
 				}
 			}
 			log, err := os.Open(p.LogPath())

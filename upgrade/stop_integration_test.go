@@ -4,7 +4,6 @@ package upgrade_test
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -163,52 +162,6 @@ func TestALiveServiceKeepsItsPIDFile(t *testing.T) {
 	again := start(t, cmd)
 	require.NotEqual(t, u.PID, again.Version().PID)
 	stop(t, again)
-}
-
-// TestI5_ThePIDFileNamesWhoServes reads it all the time.
-func TestI5_ThePIDFileNamesWhoServes(t *testing.T) {
-	dir := t.TempDir()
-	good := build(t, ".")
-	path := filepath.Join(dir, "holdfast")
-	install(t, good, path)
-	cmd := load.Serve(path, dir, "127.0.0.1:0")
-	p := start(t, cmd)
-	ctx, cancel := context.WithCancel(context.Background())
-	samples, wrong := 0, []string{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			samples++
-			pid, err := upgrade.ReadPIDFile(cmd.PIDFile)
-			if err != nil {
-				wrong = append(wrong, err.Error())
-				continue
-			}
-			if err := syscall.Kill(pid, 0); err != nil {
-				// It may have ended since, but then the file names another one now.
-				if now, _ := upgrade.ReadPIDFile(cmd.PIDFile); now == pid {
-					wrong = append(wrong, "names a dead process")
-				}
-			}
-		}
-	}()
-	for i := range 20 {
-		if i%4 == 3 {
-			install(t, build(t, "./testdata/releases/exits"), path)
-			pid := signal(t, cmd.PIDFile, syscall.SIGUSR2)
-			_, err := holdfastWait(t, good, cmd.PIDFile, pid)
-			require.Error(t, err)
-			install(t, good, path)
-		}
-		u := up(t, p)
-		gone(t, p, u.OldPID)
-	}
-	cancel()
-	<-done
-	require.Empty(t, wrong)
-	t.Logf("%d samples", samples)
-	stop(t, p)
 }
 
 func TestLogFileIsReopened(t *testing.T) {
