@@ -70,13 +70,14 @@ func chat(k sockets, hub *chatHub) gin.HandlerFunc {
 			return
 		}
 		defer hub.leave(room)
+		cursor := hub.begin(room, q.since) // before the client knows that it is in
 		s, leave := k.accept(c, chatTextLimit)
 		if s == nil {
 			return
 		}
 		defer func() { _ = s.conn.Close() }()
 		m := newChatMember(hub, room, s, chatMemberState{
-			RequestID: RequestID(c), Room: q.room, Name: q.name, Token: newChatID(), Push: q.push, Cursor: hub.begin(room, q.since),
+			RequestID: RequestID(c), Room: q.room, Name: q.name, Token: newChatID(), Push: q.push, Cursor: cursor,
 		})
 		served(c, m.serve(leave, k.resume != nil))
 	}

@@ -2,7 +2,6 @@ package routes
 
 import (
 	"crypto/rand"
-	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -57,9 +56,10 @@ type chatHub struct {
 	saved    bool        // somebody has the state, and may follow
 	asked    bool        // a follower that was lost has been asked to begin anew
 
-	out      []chatParcel // to be sent, in order
-	sending  bool         // a goroutine is at it
-	sequence int          // of conversations: what was sent in an earlier one is settled
+	out          []chatParcel // to be sent, in order
+	queued, sent uint64       // parcels, all in all
+	sending      bool         // a goroutine is at it
+	conversation int          // which one it is; what was queued in an earlier one is settled
 }
 
 type chatRole string
@@ -69,21 +69,6 @@ const (
 	chatFollowed  chatRole = "followed"  // it numbers, for the new process too
 	chatFollowing chatRole = "following" // the old process numbers
 )
-
-// chatPost is a post on its way to its number.
-type chatPost struct {
-	room  *chatRoom
-	entry *chatEntry
-}
-
-// chatBacklog is how many posts may be under way between the processes before who
-// posts has to wait, and chatPatience how long.
-const (
-	chatBacklog  = 1024
-	chatPatience = 10 * time.Second
-)
-
-var errChatBusy = errors.New("routes: the chat is not keeping up")
 
 func newChatHub() *chatHub {
 	return &chatHub{id: newChatID(), rooms: map[string]*chatRoom{}, role: chatAlone}
@@ -196,95 +181,4 @@ func (h *chatHub) forget() bool {
 	}
 	delete(h.rooms, oldest.name)
 	return true
-}
-
-// post makes an entry of what a member has said, here or by way of the other process.
-func (h *chatHub) post(r *chatRoom, e *chatEntry) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.await(chatPatience, func() bool { return len(h.out)+len(h.pending) < chatBacklog }) {
-		return errChatBusy
-	}
-	if h.role == chatFollowing {
-		h.posts++
-		e.chatPostID = chatPostID{h.id, h.posts}
-		p := &chatPost{r, e}
-		h.pending = append(h.pending, p)
-		h.forward(p)
-		return nil
-	}
-	h.number(r, e)
-	return nil
-}
-
-// number gives an entry its place in the log. The caller holds mu.
-func (h *chatHub) number(r *chatRoom, e *chatEntry) {
-	r.given++
-	e.Seq = r.given
-	if h.role == chatFollowed {
-		h.put(chatMessage{Type: chatSaysEntry, Room: r.name, Entry: e}, r, e)
-		return
-	}
-	r.add(e)
-}
-
-// after returns what a member has not had yet, and a channel that is closed when there
-// is more. ok is false when there is nothing to be had any more.
-func (h *chatHub) after(r *chatRoom, cursor uint64) (batch []*chatEntry, more <-chan struct{}, bye farewell, ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	batch, kept := r.after(cursor)
-	switch {
-	case !kept:
-		return nil, nil, chatTooSlow, false
-	case cursor > r.last && h.role != chatFollowing:
-		// It has seen entries that were lost with the process that had them.
-		return nil, nil, serviceRestart, false
-	}
-	return batch, r.changed, farewell{}, true
-}
-
-// linked tells whether members can move: both processes have the log. The new one may
-// be about to say so.
-func (h *chatHub) linked(d time.Duration) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.saved {
-		h.await(d, func() bool { return h.role != chatAlone || !h.saved })
-	}
-	return h.role != chatAlone
-}
-
-// await waits until cond holds, at most for d. The caller holds mu, which is released
-// while it waits.
-func (h *chatHub) await(d time.Duration, cond func() bool) bool {
-	if cond() {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	for {
-		if h.news == nil {
-			h.news = make(chan struct{})
-		}
-		news, late := h.news, false
-		h.mu.Unlock()
-		select {
-		case <-news:
-		case <-t.C:
-			late = true
-		}
-		h.mu.Lock()
-		if cond() || late {
-			return cond()
-		}
-	}
-}
-
-// changed wakes those who wait for the hub. The caller holds mu.
-func (h *chatHub) changed() {
-	if h.news != nil {
-		close(h.news)
-		h.news = nil
-	}
 }

@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,7 +44,13 @@ func (h *chatHub) save() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(s)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // six bytes for one
+	if err := enc.Encode(s); err != nil {
+		return nil, fmt.Errorf("routes: save the chat: %w", err)
+	}
+	return b.Bytes(), nil
 }
 
 // snapshot is all rooms as they are. Entries do not change, so the rest of the work can
