@@ -99,7 +99,8 @@ func (s *serve) Run() error {
 	}
 	engine := routes.New(routes.Deps{
 		Log: p.Log(), Build: p.Build(), Generation: p.Generation(), Started: p.Started(),
-		Ready: p.Ready, Leaving: handoff.Leaving, Resume: p.Resume, Identify: s.Identify,
+		Ready: p.Ready, Leaving: handoff.Leaving, Identify: s.Identify,
+		Resume: p.Resume, State: p.Carry, Relay: p.Relay,
 		RequestTimeout: s.RequestTimeout, BodyLimit: int64(s.BodyLimit), Token: token,
 	})
 	if err := p.ServeHandler(engine); err != nil {

@@ -42,12 +42,22 @@ type Deps struct {
 	// Resume registers who goes on with a hijacked connection that comes from
 	// another process. A nil function means that no connection of these routes moves.
 	Resume func(name string, r handoff.Resume)
+	// State registers what the next process is to know. A nil function means that it
+	// begins with empty rooms.
+	State func(handoff.State) error
+	// Relay opens the conversation that keeps the rooms of two processes together. Its
+	// messages arrive in order, and receive is called by one goroutine; send returns an
+	// error while there is no other process; gone is called behind the last receive when
+	// that has exited or failed. It works once State has been saved, in the old process,
+	// and from the loading on, in the new one. A nil function means that members of the
+	// rooms do not move.
+	Relay func(name string, receive func(data []byte), gone func()) (send func(data []byte) error)
 
 	// Identify puts X-Pid and X-Generation on every answer.
 	Identify bool
 
 	// RequestTimeout bounds a request from its arrival here to its answer; /stream,
-	// /ws and /upload are exempt. 0 means none.
+	// /ws, /chat, /events and /upload are exempt. 0 means none.
 	RequestTimeout time.Duration
 
 	// BodyLimit is the largest request body in bytes; a larger one is answered
@@ -119,6 +129,17 @@ func New(deps Deps) *gin.Engine {
 	r.GET("/stream", stream)
 	k := sockets{log: deps.Log, leaving: deps.Leaving, closeWait: deps.CloseWait, resume: deps.Resume}
 	r.GET("/ws", webSocket(k))
+	hub := newChatHub()
+	if deps.Relay != nil {
+		hub.send = deps.Relay(chatName, hub.receive, hub.gone)
+	}
+	if deps.State != nil {
+		if err := deps.State(hub.state()); err != nil {
+			deps.Log.Error().Err(err).Msg("chat rooms are not passed on")
+		}
+	}
+	r.GET("/chat", chat(k, hub))
+	r.GET("/events", events(deps.Leaving, hub))
 	r.POST("/echo", echo)
 	r.POST("/upload", upload)
 	protected := r.Group("/")

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,8 +36,22 @@ type generation struct {
 	ln     *handoff.Listener
 	lines  logLines
 	resume map[string]handoff.Resume
-	other  *generation
-	peer   *handoff.Peer // the other one, as this one sees it
+	state  handoff.State
+
+	receive func([]byte)
+	gone    func()
+
+	mu    sync.Mutex // guards what follows
+	other *generation
+	peer  *handoff.Peer // the other one, as this one sees it; nil if there is none
+}
+
+var errAlone = errors.New("there is no other generation")
+
+func (g *generation) link() *handoff.Peer {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.peer
 }
 
 // newGeneration serves an engine made of deps, to which it adds what moves.
@@ -46,6 +62,16 @@ func newGeneration(t *testing.T, deps Deps) *generation {
 	deps.Identify, deps.PID = true, 7
 	deps.Leaving = handoff.Leaving
 	deps.Resume = func(name string, r handoff.Resume) { g.resume[name] = r }
+	deps.State = func(s handoff.State) error { g.state = s; return nil }
+	deps.Relay = func(_ string, receive func([]byte), gone func()) func([]byte) error {
+		g.receive, g.gone = receive, gone
+		return func(b []byte) error {
+			if p := g.link(); p != nil {
+				return p.Send(handoff.Message{Type: handoff.Relay, Data: b})
+			}
+			return errAlone
+		}
+	}
 	if deps.CloseWait == 0 {
 		deps.CloseWait = time.Second
 	}
@@ -57,6 +83,7 @@ func newGeneration(t *testing.T, deps Deps) *generation {
 	g.ln = lns[0]
 	g.Server, err = handoff.NewServer(&http.Server{Handler: New(deps), ErrorLog: log.New(io.Discard, "", 0)})
 	require.NoError(t, err)
+	g.Adopt()
 	g.Start(g.ln, func(err error) { t.Errorf("accept loop: %v", err) })
 	t.Cleanup(func() {
 		require.NoError(t, set.Close())
@@ -67,9 +94,10 @@ func newGeneration(t *testing.T, deps Deps) *generation {
 	return g
 }
 
-// connect makes a link between two generations. The function it returns ends it, as
-// the end of one of the processes would.
-func connect(t *testing.T, a, b *generation) (end func()) {
+// connect makes a link between an old and a new generation, and passes the state on.
+// The function it returns is the end of one of the two: the other one gets what that had
+// sent, and then learns of it.
+func connect(t *testing.T, a, b *generation) (end func(first *generation)) {
 	t.Helper()
 	l, f, err := handoff.NewLink()
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -78,32 +106,55 @@ func connect(t *testing.T, a, b *generation) (end func()) {
 	require.NoError(t, err)
 	m, err := handoff.OpenLink(f)
 	require.NoError(t, err)
-	a.peer = handoff.NewPeer(l, handoff.NewReceiver(map[string]*handoff.Server{"": a.Server}, a.resume), 10*time.Second)
-	b.peer = handoff.NewPeer(m, handoff.NewReceiver(map[string]*handoff.Server{"": b.Server}, b.resume), 10*time.Second)
-	a.other, b.other = b, a
-	done := make(chan struct{}, 2)
-	for _, g := range []*generation{a, b} {
-		peer := g.peer
-		go func() {
-			_ = peer.Listen(func(handoff.Message) {})
-			done <- struct{}{}
-		}()
-		g.Adopt()
+	pair := map[*generation]*handoff.Peer{
+		a: handoff.NewPeer(l, handoff.NewReceiver(map[string]*handoff.Server{"": a.Server}, a.resume), 10*time.Second),
+		b: handoff.NewPeer(m, handoff.NewReceiver(map[string]*handoff.Server{"": b.Server}, b.resume), 10*time.Second),
 	}
-	ended := false
-	end = func() {
-		if ended {
+	done := map[*generation]chan struct{}{}
+	for g, peer := range pair {
+		g.mu.Lock()
+		g.peer, g.other = peer, a
+		if g == a {
+			g.other = b
+		}
+		g.mu.Unlock()
+		ended := make(chan struct{})
+		done[g] = ended
+		go func() {
+			defer close(ended)
+			_ = peer.Listen(func(m handoff.Message) {
+				if m.Type == handoff.Relay {
+					g.receive(m.Data)
+				}
+			})
+			g.mu.Lock()
+			g.peer = nil
+			g.mu.Unlock()
+			g.gone()
+		}()
+	}
+	state, err := a.state.Save()
+	require.NoError(t, err)
+	require.NoError(t, b.state.Load(state))
+
+	over := false
+	end = func(first *generation) {
+		if over {
 			return
 		}
-		ended = true
-		for _, g := range []*generation{a, b} {
-			sender := g.peer.Sender() // of a peer that is gone it would be another
-			require.NoError(t, g.peer.Close())
-			<-done
-			sender.Close()
+		over = true
+		second := a
+		if first == a {
+			second = b
+		}
+		for _, g := range []*generation{first, second} {
+			pair[g].StopSending()
+			require.NoError(t, pair[g].Close())
+			<-done[first]
+			<-done[second]
 		}
 	}
-	t.Cleanup(end)
+	t.Cleanup(func() { end(a) })
 	return end
 }
 
@@ -113,7 +164,7 @@ func (g *generation) move() {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	require.NoError(g.t, g.Move(ctx, g.peer.Sender()))
+	require.NoError(g.t, g.Move(ctx, g.link().Sender()))
 }
 
 // moveAll moves all n that there are, and waits until they have arrived.
@@ -139,6 +190,9 @@ func (g *generation) open(path string, first ...byte) peer {
 	require.Equal(g.t, 101, resp.StatusCode)
 	return p
 }
+
+// drainNow tells everybody to leave at once.
+var drainNow = handoff.DrainOptions{Timeout: 10 * time.Second, HijackedUntil: time.Millisecond}
 
 func text(s string) ws.Frame { return ws.NewTextFrame([]byte(s)) }
 
@@ -181,29 +235,40 @@ func TestI3_EchoSocketsMove(t *testing.T) {
 	require.Nil(t, last["error"])
 }
 
+// echoed sends messages, two at a time, and expects them back, until stop is closed.
+func (p peer) echoed(stop <-chan struct{}) error {
+	frames := append(ws.MustCompileFrame(ws.MaskFrame(text("first"))), ws.MustCompileFrame(ws.MaskFrame(text("second")))...)
+	for {
+		if _, err := p.conn.Write(frames); err != nil {
+			return err
+		}
+		for _, want := range []string{"first", "second"} {
+			f, err := ws.ReadFrame(p.rd)
+			if err != nil {
+				return err
+			}
+			if string(f.Payload) != want {
+				return fmt.Errorf("%q comes back as %v %q", want, f.Header.OpCode, f.Payload)
+			}
+		}
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+	}
+}
+
 // Messages that are on their way while the socket moves, at every possible moment,
 // are each answered once, in order, and one that cannot move is told to leave.
 func TestI3_EchoSocketsMoveUnderLoad(t *testing.T) {
 	a, b := newGeneration(t, Deps{}), newGeneration(t, Deps{})
 	connect(t, a, b)
 	const sockets, rounds = 8, 30
-	stop, ended := make(chan struct{}), make(chan int, sockets)
+	stop, ended := make(chan struct{}), make(chan error, sockets)
 	for range sockets {
 		p := a.open("/ws")
-		go func() {
-			n := 0
-			defer func() { ended <- n }()
-			for ; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				p.send(text("first"), text("second"))
-				p.expect(ws.OpText, "first")
-				p.expect(ws.OpText, "second")
-			}
-		}()
+		go func() { ended <- p.echoed(stop) }()
 	}
 	from, to := a, b
 	for range rounds {
@@ -212,7 +277,7 @@ func TestI3_EchoSocketsMoveUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	for range sockets {
-		require.NotZero(t, <-ended)
+		require.NoError(t, <-ended)
 	}
 	require.Equal(t, sockets, from.Counts().Hijacked)
 	require.Zero(t, to.Counts().Conns)
@@ -230,7 +295,7 @@ func TestSocketsThatCannotMoveLeave(t *testing.T) {
 	p.expect(ws.OpText, "still here")
 	drained := make(chan handoff.DrainReport)
 	go func() {
-		drained <- a.Drain(context.Background(), handoff.DrainOptions{Timeout: 10 * time.Second, HijackedUntil: time.Millisecond})
+		drained <- a.Drain(context.Background(), drainNow)
 	}()
 	p.expectClose(1012)
 	p.send(closeFrame(1012, ""))

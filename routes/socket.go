@@ -22,9 +22,9 @@ const (
 	// hold the handler, and with it the drain.
 	socketWriteWait = 10 * time.Second
 
-	// statusServiceRestart is 1012 of the IANA registry of close codes; ws knows
-	// only the codes of RFC 6455.
+	// Of the IANA registry of close codes; ws knows only those of RFC 6455.
 	statusServiceRestart ws.StatusCode = 1012
+	statusTryAgainLater  ws.StatusCode = 1013
 )
 
 // What ends the reading of messages when the socket was told to leave.
@@ -77,11 +77,14 @@ type socket struct {
 	goodbye farewell
 }
 
-// farewell is the Close frame that a socket which is to leave ends with.
+// farewell is the Close frame that a socket which is to leave ends with. As an error
+// of onMessage it says that the message is not acceptable.
 type farewell struct {
 	code   ws.StatusCode
 	reason string
 }
+
+func (f farewell) Error() string { return "routes: websocket closed: " + f.reason }
 
 var serviceRestart = farewell{statusServiceRestart, "service restart"}
 
@@ -152,6 +155,7 @@ func (s *socket) serve(leave <-chan struct{}) error {
 	bye := s.endWatch()
 
 	var closed wsutil.ClosedError
+	var refused farewell
 	switch {
 	case errors.Is(err, handoff.ErrMoved):
 		// The lock is ours since Freeze. Who waits for it must learn that it is no
@@ -169,6 +173,11 @@ func (s *socket) serve(leave <-chan struct{}) error {
 			s.awaitClose()
 		}
 		return nil
+	case errors.As(err, &refused):
+		if s.sendClose(refused) {
+			s.awaitClose()
+		}
+		return err
 	case errors.Is(err, errLeaveCut):
 		s.fail(bye)
 		return err

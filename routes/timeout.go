@@ -19,7 +19,9 @@ var errTimeout = errors.New("routes: request timeout")
 // WebSocket last as long as they are wanted, and an upload as long as the client's
 // line makes it. They end by their own rules, and by the drain deadline of the
 // process.
-var untimed = map[string]bool{"/stream": true, "/ws": true, "/upload": true}
+var untimed = map[string]bool{
+	"/stream": true, "/events": true, "/ws": true, "/chat": true, "/upload": true,
+}
 
 // deadline gives the request's context a deadline of d, unless d is 0 or the
 // route is exempt, and answers for handlers that gave up because their context

@@ -50,6 +50,7 @@ func TestI4_ABadReleaseCostsNothing(t *testing.T) {
 			p := start(t, cmd)
 			r := runner(t,
 				load.Workload{Kind: load.Echo, Conns: 16, Addr: p.Addr("http")},
+				load.Workload{Kind: load.Chat, Conns: 4, Push: 50 * time.Millisecond, Addr: p.Addr("http")},
 				load.Workload{Kind: load.Hello, Conns: 4, NewConn: true, Addr: p.Addr("http")})
 			flowing(t, r, 16)
 			tc.place(t, path)

@@ -38,6 +38,8 @@ func TestI2_NoRequestIsLost(t *testing.T) {
 		{"tls", 25, "127.0.0.1:0", true, load.Workload{Kind: load.Echo, Conns: 32, Pause: 20 * time.Millisecond}},
 		{"tls with new connections", 25, "127.0.0.1:0", true, load.Workload{Kind: load.Hello, Conns: 8, NewConn: true}},
 		{"websocket", 25, "127.0.0.1:0", false, load.Workload{Kind: load.WebSocket, Conns: 16, Pause: 20 * time.Millisecond}},
+		{"chat", 25, "127.0.0.1:0", false, load.Workload{Kind: load.Chat, Conns: 32, RoomSize: 8, Push: 50 * time.Millisecond}},
+		{"chat over tls", 10, "127.0.0.1:0", true, load.Workload{Kind: load.Chat, Conns: 8, Push: 50 * time.Millisecond}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -76,7 +78,7 @@ func TestI2_NoRequestIsLost(t *testing.T) {
 				case tc.load.NewConn:
 				case tc.tls:
 					require.Positive(t, c.ToldToClose, "the upgrades were felt")
-				case tc.load.Kind == load.WebSocket: // its messages do not say who answers
+				case tc.load.Kind == load.WebSocket, tc.load.Kind == load.Chat: // whose messages do not say who answers
 					require.Zero(t, c.ToldToClose, "every connection moves")
 					require.EqualValues(t, tc.load.Conns, c.Connects, "and none is made anew")
 				default:

@@ -9,6 +9,8 @@
 //     the connection itself, over TCP, a Unix socket or TLS; no pool, no retry.
 //   - "Answered" means that the answer was complete and right: status 200, strictly
 //     framed, with the id of this request, and the body that this request must have.
+//     A message to a chat is answered when it has come back as an entry, once, and no
+//     entry of the room was missing, repeated or out of order before it.
 //   - The client never cuts a request of its own: when it is told to stop, each
 //     worker finishes the request at hand.
 //
@@ -18,7 +20,8 @@
 //     1012, service restart. The client connects again, as it was asked to.
 //   - Repeated: a WebSocket message that crossed a Close 1012 on its way. RFC 6455
 //     section 5.5.1 forbids the server to answer it; the same message, counted once
-//     as sent, goes out on the next connection.
+//     as sent, goes out on the next connection. In a chat that connection begins behind
+//     the last entry of the one before.
 //   - Reconnect: the server closed an idle connection without a word, and the client
 //     saw it before it sent. No request was lost, but nginx in its place might have
 //     lost one, so Holdfast aims at zero.
@@ -32,7 +35,7 @@
 // A connection is looked at just before it is used, as a careful pool does; a close
 // that comes in the microseconds after that look is a failure, as it is for everyone.
 // A WebSocket names its process in the handshake only, so its messages are in no
-// generation's count. The client lives on Unix; where a process id cannot be held on
+// generation's count, and its move to another process is seen by nobody. The client lives on Unix; where a process id cannot be held on
 // to (pidfd_open, Linux 5.3) ends of processes are polled for.
 //
 // # One connection

@@ -41,9 +41,13 @@ func New(workloads ...Workload) (*Runner, error) {
 		names[w.Name] = true
 		n := &counters{}
 		for range w.Conns {
-			r.workers = append(r.workers, &worker{
+			one := &worker{
 				Workload: w, n: n, phase: &r.phase, prefix: r.prefix, index: len(r.workers), host: hostOf(w.Addr),
-			})
+			}
+			if w.Kind == Chat {
+				one.join()
+			}
+			r.workers = append(r.workers, one)
 		}
 		r.workloads = append(r.workloads, w)
 		r.counters = append(r.counters, n)
@@ -80,7 +84,7 @@ func (r *Runner) Wait() Tally {
 	r.cancel()
 	t := r.Snapshot()
 	for _, w := range r.workers {
-		if w.Kind != WebSocket {
+		if !w.Kind.socket() {
 			t.Ranges = append(t.Ranges, Range{w.Name, w.prefix, w.index, w.seq, w.failed})
 		}
 	}

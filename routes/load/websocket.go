@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -27,8 +26,9 @@ const (
 // errTold: the server sent Close 1012, and has been answered.
 var errTold = errors.New("load: told to close")
 
-// exchangeMessage sends one message and reads it back. A message that crosses a
-// Close 1012 is sent again: the server has said that it is not going to answer it.
+// exchangeMessage sends one message and reads it back; in a Chat it reads what others
+// say as well. A message that crosses a Close 1012 is sent again: the server has said
+// that it is not going to answer it.
 func (w *worker) exchangeMessage(seq int64, id string, deadline time.Time) error {
 	w.msg = message(w.msg, id, w.index, seq, w.Bytes)
 	for try := 0; ; try++ {
@@ -38,6 +38,9 @@ func (w *worker) exchangeMessage(seq int64, id string, deadline time.Time) error
 		}
 		w.hangUp()
 		if err != errTold { //nolint:errorlint // never wrapped
+			if w.posted && w.Kind == Chat {
+				w.chat.unsure[string(w.msg)] = true
+			}
 			return err
 		}
 		if try == maxRepeats {
@@ -48,6 +51,10 @@ func (w *worker) exchangeMessage(seq int64, id string, deadline time.Time) error
 }
 
 func (w *worker) tryMessage(id string, deadline time.Time) error {
+	w.posted = false
+	if err := w.chat.wrong(); err != nil {
+		return err
+	}
 	fresh := w.c == nil
 	if err := w.connect(deadline); err != nil {
 		return err
@@ -58,6 +65,7 @@ func (w *worker) tryMessage(id string, deadline time.Time) error {
 		}
 	}
 	frame := ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame(w.msg)))
+	w.posted = true
 	err := w.send(w.out[:0], frame)
 	w.c.asked = true
 	if err != nil {
@@ -70,6 +78,13 @@ func (w *worker) tryMessage(id string, deadline time.Time) error {
 		}
 		if head.OpCode.IsControl() {
 			if err := w.control(head, payload); err != nil {
+				return err
+			}
+			continue
+		}
+		if w.Kind == Chat {
+			own, err := w.enter(head, payload)
+			if own || err != nil {
 				return err
 			}
 			continue
@@ -105,7 +120,7 @@ func (w *worker) handshake(id string) error {
 	br, _, err := d.Upgrade(struct {
 		io.Reader
 		io.Writer
-	}{counted, w.c}, &url.URL{Scheme: "ws", Host: w.host, Path: "/ws"})
+	}{counted, w.c}, w.socketURL())
 	var status ws.StatusError
 	switch {
 	case errors.As(err, &status):
@@ -181,17 +196,23 @@ func (w *worker) control(head ws.Header, payload []byte) error {
 }
 
 // unasked reads a frame that came while nothing was asked. It returns false if that
-// is a message, which is left for the next exchange to find wrong.
+// is a message where none may come, which is left for the next exchange to find wrong.
 func (w *worker) unasked() bool {
 	first, err := w.c.br.Peek(1)
-	if err != nil || !ws.OpCode(first[0]&0x0f).IsControl() {
+	if err != nil || w.Kind != Chat && !ws.OpCode(first[0]&0x0f).IsControl() {
 		return false
 	}
 	w.noteConn()
 	_ = w.c.SetDeadline(time.Now().Add(w.Timeout))
 	head, payload, err := w.readFrame()
-	if err == nil {
+	switch {
+	case err != nil:
+	case head.OpCode.IsControl():
 		err = w.control(head, payload)
+	default:
+		if _, w.chat.bad = w.enter(head, payload); w.chat.bad != nil {
+			w.hangUp()
+		}
 	}
 	if err == nil {
 		return true

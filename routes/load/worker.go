@@ -30,6 +30,9 @@ type worker struct {
 	last   last          // connection's story, for the example of a failure
 	waited time.Duration // time the request at hand was meant to take
 
+	posted bool // the message at hand is on its way
+	chat   membership
+
 	out, msg, answer, stream []byte // memory, used again by each request
 }
 
@@ -45,6 +48,9 @@ func (w *worker) run(ctx context.Context) {
 	defer w.bye()
 	for w.rest(ctx) && w.n.take(w.MaxRequests) {
 		w.request()
+	}
+	if w.chat.bad != nil {
+		w.request() // which fails for that: what was seen in a pause counts, the last one too
 	}
 }
 
@@ -68,7 +74,7 @@ func (w *worker) rest(ctx context.Context) bool {
 			return false // what the end of the run did to the wait says nothing
 		}
 		if err == errSpoke { //nolint:errorlint // never wrapped
-			if w.Kind != WebSocket {
+			if !w.Kind.socket() {
 				return true // it will be read as the answer, and found wrong
 			}
 			if !w.unasked() {
@@ -111,7 +117,7 @@ func (w *worker) request() {
 	start := time.Now()
 
 	exchange := w.exchangeHTTP
-	if w.Kind == WebSocket {
+	if w.Kind.socket() {
 		exchange = w.exchangeMessage
 	}
 	err := exchange(seq, id, start.Add(w.Timeout+w.Duration+w.Split))
@@ -181,7 +187,7 @@ func (w *worker) hangUp() {
 
 // bye ends the connection in the way of its protocol.
 func (w *worker) bye() {
-	if w.Kind == WebSocket && w.c != nil {
+	if w.Kind.socket() && w.c != nil {
 		w.sayGoodbye()
 	}
 	w.hangUp()
