@@ -33,7 +33,7 @@ func ExampleGate() {
 			fmt.Println(r)
 		}
 	}
-	gate.Deadline = 20 * time.Millisecond
+	gate.Deadline = 500 * time.Millisecond
 	var failed *health.GateError
 	if errors.As(gate.Run(context.Background()), &failed) {
 		fmt.Println(failed.Probe, "-", failed.Reason)
@@ -79,7 +79,7 @@ func ExampleJudge() {
 		window.Observe(http.StatusOK, 3*time.Millisecond, false)
 	}
 	report, err := health.Judge{
-		Rules: rules, Phase: 300 * time.Millisecond, Own: window.Snapshot, Self: handler(),
+		Rules: rules, Phase: time.Second, Own: window.Snapshot, Self: handler(),
 	}.Run(context.Background())
 	fmt.Println(report.Verdict, report.Passed, err)
 	for _, r := range report.Rules {

@@ -54,7 +54,7 @@ func TestGateDeadline(t *testing.T) {
 		gate Gate
 		want string
 	}{
-		{"fails", Gate{Probes: []*Probe{script("a", ""), script("db", "refused", "no such table")}}, "health: gate: probe db: no such table (tried 75 times in 15 s, failed 75 times)"},
+		{"fails", Gate{Interval: 400 * time.Millisecond, Probes: []*Probe{script("a", ""), script("db", "refused", "no such table")}}, "health: gate: probe db: no such table (tried 38 times in 15 s, failed 38 times)"},
 		{"flaps", Gate{Deadline: time.Second, Interval: 300 * time.Millisecond, Probes: []*Probe{script("db", "", "first", "", "second", "")}}, "health: gate: probe db: second (tried 4 times in 1 s, failed 2 times)"},
 		{"hangs", Gate{Probes: []*Probe{hang}, Deadline: 3 * time.Second}, "health: gate: probe hang: no answer before the deadline (tried once in 3 s, failed 0 times)"},
 		{"hangs on", Gate{Probes: []*Probe{hang}, Deadline: 12 * time.Second}, "health: gate: probe hang: no answer within 5 s (tried 3 times in 12 s, failed 2 times)"},

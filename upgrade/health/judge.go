@@ -18,7 +18,8 @@ type Judge struct {
 	Phase time.Duration // how long to watch; 0: not at all, and it passes
 
 	// Own gives the figures of the process that is judged: [Window.Snapshot]. The
-	// window must be as long as [Longest] of the rules.
+	// window must be as long as [Longest] of the rules. A rule that looks back further
+	// than the phase has lasted also sees what came before it.
 	Own func(over time.Duration) Snapshot
 
 	// Old gives the old generation's figures over the same time, or false while they
