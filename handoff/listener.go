@@ -158,6 +158,13 @@ func (l *Listener) Park(ctx context.Context) error {
 	}
 }
 
+// Parked tells whether the accept loops have been asked to wait.
+func (l *Listener) Parked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.parked != nil
+}
+
 // Unpark lets the accept loops go on.
 func (l *Listener) Unpark() error {
 	l.mu.Lock()

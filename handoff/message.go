@@ -58,6 +58,14 @@ const (
 	GiveBack MessageType = "give-back"
 	// Resumed answers GiveBack: the old process accepts again and takes offers.
 	Resumed MessageType = "resumed"
+	// Phase tells the old process which phase the new one is in, and in one that has
+	// a judge, again and again that it lives. The old one answers with its Figures.
+	Phase MessageType = "phase"
+	// Figures are what the old process's traffic looks like.
+	Figures MessageType = "figures"
+	// Abort tells the new process that the service is to stop: it gives back what it
+	// has and exits.
+	Abort MessageType = "abort"
 	// Bye is the old process's last word, with its account of the connections.
 	Bye MessageType = "bye"
 )
@@ -72,6 +80,9 @@ type Message struct {
 	Generation int         `json:"generation,omitempty"` // hello
 	PID        int         `json:"pid,omitempty"`        // hello
 	Reason     string      `json:"reason,omitempty"`     // failed, give-back: one line for a person
+	Phase      string      `json:"phase,omitempty"`      // phase; failed, give-back: where
+
+	Spans []time.Duration `json:"spans,omitempty"` // phase: the times over which figures are wanted
 
 	Seq   uint64 `json:"seq,omitempty"`   // offer, ack
 	Items []Item `json:"items,omitempty"` // offer
@@ -82,7 +93,7 @@ type Message struct {
 	Size    int64    `json:"size,omitempty"`    // state: bytes
 	Sum     uint32   `json:"sum,omitempty"`     // state: CRC-32C
 	Final   bool     `json:"final,omitempty"`   // state: what came after the first blob
-	Data    []byte   `json:"data,omitempty"`    // relay
+	Data    []byte   `json:"data,omitempty"`    // relay, figures
 	Account *Account `json:"account,omitempty"` // bye
 
 	files []int // descriptors that came along; the receiver's to close

@@ -31,6 +31,7 @@ func recovery() gin.HandlerFunc {
 				c.Abort()
 				return
 			}
+			markPanic(c.Writer)
 			log := Logger(c)
 			log.Error().
 				Str("panic", fmt.Sprint(v)).
@@ -46,6 +47,22 @@ func recovery() gin.HandlerFunc {
 			Fail(c, http.StatusInternalServerError, "internal", "something went wrong here; the log has it under the request id")
 		}()
 		c.Next()
+	}
+}
+
+// markPanic tells whoever counts the panics of this process: below, one that is
+// answered in good order looks like any 500.
+func markPanic(w http.ResponseWriter) {
+	for {
+		if m, ok := w.(interface{ MarkPanic() }); ok {
+			m.MarkPanic()
+			return
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return
+		}
+		w = u.Unwrap()
 	}
 }
 

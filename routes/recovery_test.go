@@ -98,3 +98,20 @@ func TestBrokenPipeIsAClientThatLeft(t *testing.T) {
 		})
 	}
 }
+
+type panicCounter struct {
+	http.ResponseWriter
+	n int
+}
+
+func (p *panicCounter) MarkPanic() { p.n++ }
+
+func TestAPanicIsCountedBelow(t *testing.T) {
+	r := New(Deps{})
+	r.GET("/panic", func(*gin.Context) { panic("as asked") })
+	w := &panicCounter{ResponseWriter: httptest.NewRecorder()}
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/panic", nil))
+	require.Equal(t, 1, w.n)
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	require.Equal(t, 1, w.n)
+}

@@ -20,6 +20,7 @@ type attempt struct {
 	peer      *handoff.Peer    // the new generation at its other end
 	hello     *handoff.Message // of the new generation, once it has said it
 	committed bool             // the new generation has confirmed
+	phase     string           // where the new generation is
 	reason    string           // why the new generation gave up, in its own words
 	err       error            // of tableflip's Upgrade
 	gone      bool             // its end of the link is closed
@@ -51,6 +52,13 @@ func (a *attempt) pid() int {
 // moves tells whether the new generation can take connections and state.
 func (a *attempt) moves() bool { return a.hello != nil && a.hello.Moves() }
 
+// failedIn notes where the new generation says that it gave up.
+func (a *attempt) failedIn(phase string) {
+	if phase != "" {
+		a.phase = phase
+	}
+}
+
 // stays says why no connection moves to the new generation, or nothing.
 func (a *attempt) stays() string {
 	switch {
@@ -69,7 +77,7 @@ func (a *attempt) stays() string {
 // begin starts an upgrade.
 func (l *loop) begin(r request) {
 	now := time.Now()
-	a := &attempt{outcome: Outcome{
+	a := &attempt{phase: phaseStart, outcome: Outcome{
 		Number: 1, Result: Running, From: os.Getpid(), Requested: r.at, Began: now,
 	}}
 	if l.outcome != nil {
@@ -80,19 +88,19 @@ func (l *loop) begin(r request) {
 	l.enter(Upgrading)
 	l.publish()
 	l.log.Info().Int("upgrade", a.outcome.Number).Str("signal", r.signal).Msg("upgrade begins")
-	l.manager.Reloading("upgrading: a new generation starts", l.cfg.UpgradeTimeout)
+	l.manager.Reloading("upgrading: a new generation starts", l.cfg.bound())
 
 	if l.spent {
-		l.fail(a, "spawn", "an earlier successor died after it had taken over, and tableflip permits no second one: restart the service")
+		l.fail(a, phaseSpawn, "an earlier successor died after it had taken over, and tableflip permits no second one: restart the service")
 		return
 	}
 	path, err := preflight()
 	if err != nil {
-		l.fail(a, "spawn", err.Error())
+		l.fail(a, phaseSpawn, err.Error())
 		return
 	}
 	if err := l.makeLink(a); err != nil {
-		l.fail(a, "spawn", err.Error())
+		l.fail(a, phaseSpawn, err.Error())
 		return
 	}
 	l.log.Debug().Str("binary", path).Msg("starting the new generation")
@@ -201,7 +209,7 @@ func (l *loop) onUpgraded(a *attempt, err error) {
 	if a.err = err; err != nil {
 		// What it said before it died is in the link; after that comes evSuccessor.
 		if a.link == nil || a.gone || a.link.Finish() != nil {
-			l.fail(a, "start", l.explain(a))
+			l.fail(a, a.phase, l.explain(a))
 		}
 		return
 	}
@@ -222,7 +230,7 @@ func (l *loop) onUpgraded(a *attempt, err error) {
 	case a.link == nil, a.hello == nil && a.gone, a.hello != nil && !a.hello.Speaks():
 		l.handOver(a) // it does not speak to us, and has told everyone before it was ready
 	case a.gone:
-		l.fail(a, "commit", a.diedReady())
+		l.fail(a, phaseCommit, a.diedReady())
 	default:
 		// Until it confirms that it serves under the PID file, this one accepts too.
 		wait := l.cfg.UpgradeTimeout
@@ -251,7 +259,7 @@ func (l *loop) explain(a *attempt) string {
 	case a.reason != "":
 		return a.reason
 	case strings.Contains(s, "timed out"):
-		return fmt.Sprintf("the new process was not ready within %s and was killed", l.cfg.UpgradeTimeout)
+		return fmt.Sprintf("the new process was not ready within %s and was killed", l.cfg.bound())
 	case strings.HasPrefix(s, "child ") && strings.Contains(s, " exited: "):
 		_, status, _ := strings.Cut(s, " exited: ")
 		return "the new process ended before it was ready: " + status + "; its last words are in this log's stream"
@@ -275,7 +283,7 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 		a.gone = true
 		switch {
 		case a.returned && a.err != nil:
-			l.fail(a, "start", l.explain(a))
+			l.fail(a, a.phase, l.explain(a))
 		case a.hello == nil || !a.hello.Speaks():
 			// Closed by one that does not know the link: no news of its life.
 			if a.returned && l.State() == Upgrading {
@@ -284,7 +292,7 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 		case l.State() == Draining:
 			l.onSuccessorGone(a)
 		case a.returned && !a.committed:
-			l.fail(a, "commit", a.diedReady())
+			l.fail(a, phaseCommit, a.diedReady())
 		case !a.returned:
 			why := "it does not speak the protocol of the link"
 			if err := a.peer.Err(); err != nil {
@@ -303,9 +311,12 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 	case m.Type == handoff.Takeover:
 		l.onTakeover(a)
 	case m.Type == handoff.GiveBack:
-		l.onGiveBack(a, m.Reason)
+		l.onGiveBack(a, m)
+	case m.Type == handoff.Phase:
+		l.onPhase(a, m.Phase)
 	case m.Type == handoff.Failed:
 		a.reason = m.Reason
+		a.failedIn(m.Phase)
 	case m.Type == handoff.Committed:
 		a.committed = true
 		if a.returned {
@@ -346,7 +357,7 @@ func (l *loop) onOverdue(a *attempt) {
 		return
 	}
 	if !a.returned {
-		l.onSuccessorStuck(a, fmt.Sprintf("it has not committed within %s of the takeover", l.cfg.HandoffTimeout))
+		l.onSuccessorStuck(a, a.silence(l.cfg.HandoffTimeout))
 		return
 	}
 	if a.hello != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/health"
 )
 
 // Defaults of Config.
@@ -20,6 +21,7 @@ const (
 	DefaultWarmUpTimeout  = 30 * time.Second
 	DefaultStopLinger     = time.Second
 	DefaultHandoffTimeout = 10 * time.Second
+	DefaultCanaryShare    = 0.5
 )
 
 // Config says how a service runs. Only an address is required, and that only by
@@ -42,7 +44,8 @@ type Config struct {
 	TLSCertFile, TLSKeyFile string
 
 	// UpgradeTimeout bounds the time from the start of the new process to its
-	// readiness; then it is killed. It includes the warm-up. Default 1 minute.
+	// readiness, less Canary and Probation; then it is killed. It includes the warm-up
+	// and the gate. Default 1 minute.
 	UpgradeTimeout time.Duration
 
 	// DrainTimeout bounds the drain of the old generation, and the graceful stop;
@@ -56,6 +59,31 @@ type Config struct {
 	// acknowledge a batch within this time, or that does not commit within it when it
 	// has everything, is killed, and the upgrade has failed. Default 10 seconds.
 	HandoffTimeout time.Duration
+
+	// Gate are probes that a new generation, and the first one, must pass before it
+	// takes traffic: all of them, GateInARow times one after the other (default 2) within
+	// GateTimeout (default 15 seconds). Default: none.
+	Gate        []*health.Probe
+	GateInARow  int
+	GateTimeout time.Duration
+
+	// Canary is a time in which both generations accept, from the same queue, and Rules
+	// judge the new one by its own traffic, CanaryShare of the new connections: at most
+	// and by default one half. If a rule is broken it gives its connections back and
+	// exits. Default 0: off.
+	Canary      time.Duration
+	CanaryShare float64
+
+	// Probation is a time in which the new generation has all of the traffic, and the old
+	// one waits with the listening sockets open. If a rule is broken, or the new one dies
+	// or hangs, the old one accepts again and takes the connections back. Default 0: off.
+	Probation time.Duration
+
+	// Rules judge a new generation during Canary and Probation. See [health.ParseRule].
+	// StrictRules makes a phase fail in which there was too little traffic for a verdict;
+	// otherwise it passes with a note.
+	Rules       []health.Rule
+	StrictRules bool
 
 	// WarmUpTimeout bounds each warm-up hook and each stop hook. Default 30 seconds.
 	WarmUpTimeout time.Duration
@@ -95,6 +123,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"DrainTimeout", &c.DrainTimeout, DefaultDrainTimeout},
 		{"WarmUpTimeout", &c.WarmUpTimeout, DefaultWarmUpTimeout},
 		{"HandoffTimeout", &c.HandoffTimeout, DefaultHandoffTimeout},
+		{"GateTimeout", &c.GateTimeout, health.DefaultGateDeadline},
 	} {
 		if *d.value < 0 {
 			return c, fmt.Errorf("upgrade: %s is %s: want a positive duration", d.name, *d.value)
@@ -105,6 +134,15 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.StopLinger == 0 {
 		c.StopLinger = DefaultStopLinger
+	}
+	if c.Canary < 0 || c.Probation < 0 {
+		return c, fmt.Errorf("upgrade: Canary is %s, Probation %s: want positive durations, or 0 for none", c.Canary, c.Probation)
+	}
+	if c.CanaryShare == 0 {
+		c.CanaryShare = DefaultCanaryShare
+	}
+	if c.CanaryShare < 0 || c.CanaryShare > DefaultCanaryShare {
+		return c, fmt.Errorf("upgrade: CanaryShare is %g: want more than 0 and at most %g", c.CanaryShare, DefaultCanaryShare)
 	}
 	c.StopLinger = max(0, min(c.StopLinger, c.DrainTimeout))
 	if c.PIDFile != "" {
@@ -126,6 +164,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
+
+// bound is the longest that a new generation may take until it is ready.
+func (c Config) bound() time.Duration { return c.UpgradeTimeout + c.Canary + c.Probation }
 
 // Addresses gives Addr and Addrs, parsed, each with a name of its own.
 func (c Config) Addresses() ([]handoff.Address, error) {

@@ -76,6 +76,9 @@ func (p *Process) listenSuccessor(a *attempt) {
 		case handoff.WantState:
 			p.relays.attach(a.peer)
 			p.listeners.Go(func() { p.sendState(a.link, false) })
+		case handoff.Phase:
+			p.sendFigures(a.link, m.Spans)
+			p.post(evSuccessor{a, &m})
 		default:
 			p.post(evSuccessor{a, &m})
 		}

@@ -243,9 +243,12 @@ func (l *loop) stop(why string) {
 	case Serving:
 		l.beginStop()
 	case Upgrading:
-		// Once connections have begun to move, to kill the new generation would be to
-		// cut them: it commits, and is stopped then.
-		if !l.attempt.returned && (!l.attempt.took || !first) {
+		// Once the new generation may have connections, to kill it would be to cut
+		// them: it is asked to give them back, or commits, and is stopped then.
+		if a := l.attempt; first && !a.returned && a.moves() {
+			_ = a.link.Send(handoff.Message{Type: handoff.Abort}) // if not, it commits
+		}
+		if !l.attempt.returned && (!l.attempt.serves() || !first) {
 			// Ends the new process, unless it is ready in this very moment: evUpgraded
 			// will tell.
 			l.tableflip.Stop()

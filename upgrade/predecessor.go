@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/health"
 )
 
 // predecessor is the old generation, seen from the new one. Its channels are
@@ -19,6 +22,9 @@ type predecessor struct {
 	over    chan struct{} // takeover: what could move has moved
 	resumed chan struct{} // give-back: it accepts again
 	gone    chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	figures []health.Snapshot
 }
 
 func newPredecessor(peer *handoff.Peer, moves bool) *predecessor {
@@ -45,6 +51,13 @@ func (p *Process) listenPredecessor(ctx context.Context) {
 				closeOnce(o.over)
 			case handoff.Resumed:
 				closeOnce(o.resumed)
+			case handoff.Figures:
+				if err := o.takeFigures(m.Data); err != nil {
+					p.log.Warn().Err(err).Msg("figures of the previous generation not understood")
+				}
+			case handoff.Abort:
+				p.log.Info().Msg("the previous generation is told to stop, and so is this one")
+				p.post(evSignal{syscall.SIGTERM})
 			case handoff.Relay:
 				p.relays.receive(m)
 			case handoff.Released:
@@ -113,6 +126,8 @@ func (p *Process) receiveConnections(ctx context.Context) error {
 	if o == nil || !o.moves {
 		return ctx.Err()
 	}
+	// The last figures with traffic behind them, for a probation.
+	p.tell(phaseTakeover, health.Spans(p.cfg.Rules))
 	err := o.peer.Send(handoff.Message{Type: handoff.Takeover})
 	if err == nil {
 		// Twice: the old generation has that bound for its part.
@@ -137,7 +152,7 @@ func (p *Process) giveBack(why error) {
 	if errors.Is(why, context.Canceled) {
 		reason = "it was told to stop"
 	}
-	err := o.peer.Send(handoff.Message{Type: handoff.GiveBack, Reason: reason})
+	err := o.peer.Send(handoff.Message{Type: handoff.GiveBack, Reason: reason, Phase: phaseOf(why)})
 	if err == nil {
 		err = o.hears(ctx, o.resumed, 2*p.cfg.HandoffTimeout)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/systemd"
+	"github.com/holdfast-go/holdfast/upgrade/health"
 )
 
 // Process is one generation of a service. Make it with [New], give it what it
@@ -42,6 +43,9 @@ type Process struct {
 
 	relays  relays
 	resumes map[string]handoff.Resume // by the name of the handler
+
+	self   http.Handler   // the first server's: what probes ask
+	window *health.Window // what this generation has answered; nil without rules
 
 	services  []service
 	warmUps   []hook
@@ -101,6 +105,9 @@ func New(cfg Config) (*Process, error) {
 	if err := p.states.Register(p.tickets.State()); err != nil {
 		return nil, err
 	}
+	if len(cfg.Rules) > 0 {
+		p.window = health.NewWindow(health.Longest(cfg.Rules))
+	}
 	p.stopSignals = p.listenSignals()
 	if err := p.inherit(); err != nil {
 		p.close()
@@ -112,7 +119,7 @@ func New(cfg Config) (*Process, error) {
 // inherit takes over what was passed to this process.
 func (p *Process) inherit() error {
 	var err error
-	if p.tableflip, err = tableflip.New(tableflip.Options{UpgradeTimeout: p.cfg.UpgradeTimeout}); err != nil {
+	if p.tableflip, err = tableflip.New(tableflip.Options{UpgradeTimeout: p.cfg.bound()}); err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
 	p.generation = 1
@@ -237,6 +244,15 @@ func checkFileLimit() error {
 // with exceptions: see [handoff.Server.UseTickets]. The process takes over srv:
 // see [handoff.NewServer]. On an error nothing is left bound.
 func (p *Process) Serve(srv *http.Server, addresses ...handoff.Address) error {
+	if srv.Handler == nil {
+		srv.Handler = http.DefaultServeMux
+	}
+	if p.self == nil {
+		p.self = srv.Handler
+	}
+	if p.window != nil {
+		srv.Handler = p.window.Handler(srv.Handler)
+	}
 	server, err := handoff.NewServer(srv)
 	if err != nil {
 		p.abandon(err)
@@ -327,7 +343,7 @@ func (p *Process) abandon(err error) {
 // sent, the exit status has to do.
 func (p *Process) confess(err error) {
 	if p.parent != nil && err != nil {
-		_ = p.parent.Send(handoff.Message{Type: handoff.Failed, Reason: err.Error()})
+		_ = p.parent.Send(handoff.Message{Type: handoff.Failed, Reason: err.Error(), Phase: phaseOf(err)})
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/holdfast-go/holdfast/handoff"
 )
 
-// start brings this generation from nothing to serving: state, warm-up, accept,
-// takeover, commit.
+// start brings this generation from nothing to serving: state, warm-up, gate, accept,
+// canary, takeover, probation, commit.
 func (p *Process) start(ctx context.Context) error {
 	// Taking over without a socket would end the service: the old generation would
 	// drain and nobody would listen.
@@ -24,11 +24,11 @@ func (p *Process) start(ctx context.Context) error {
 		p.manager.Status("warming up: " + h.name)
 		began := time.Now()
 		if err := h.call(ctx, p.cfg.WarmUpTimeout); err != nil {
-			return fmt.Errorf("upgrade: warm-up: %w", err)
+			return &phaseError{phaseWarmUp, fmt.Errorf("upgrade: warm-up: %w", err)}
 		}
 		p.log.Info().Str("hook", h.name).Dur("took_ms", time.Since(began)).Msg("warmed up")
 	}
-	if err := ctx.Err(); err != nil {
+	if err := p.passGate(ctx); err != nil {
 		return err
 	}
 	if names := p.set.CloseUnclaimed(); len(names) > 0 {
@@ -36,13 +36,11 @@ func (p *Process) start(ctx context.Context) error {
 	}
 	addrs := p.accept()
 	p.accepting.Store(true)
-	err := p.receiveConnections(ctx)
-	if err == nil {
-		err = p.commit()
-	}
-	if err != nil {
-		p.giveBack(err)
-		return err
+	for _, step := range []func(context.Context) error{p.canary, p.receiveConnections, p.probation, p.commit} {
+		if err := step(ctx); err != nil {
+			p.giveBack(err)
+			return err
+		}
 	}
 	p.log.Info().Strs("addrs", addrs).Str("build", p.cfg.Build).Msg("serving")
 	p.shared.start()
@@ -65,14 +63,17 @@ func (p *Process) accept() (addrs []string) {
 // becomes ready first: that one stays, and accepts, until it has read our
 // confirmation. Without a link the predecessor may exit as soon as this one is
 // ready, so everyone is told before.
-func (p *Process) commit() error {
+func (p *Process) commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	steps := []func() error{p.ready, p.announce}
 	if p.parent == nil {
 		steps = []func() error{p.announce, p.ready}
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return err
+			return &phaseError{phaseCommit, err}
 		}
 	}
 	if p.parent != nil {

@@ -54,10 +54,15 @@ func (p *Process) stay(peer *handoff.Peer) {
 		s.server.Stay()
 	}
 	peer.StopSending()
+	parked := false
 	for _, ln := range p.set.Listeners() {
+		parked = parked || ln.Parked()
 		if err := ln.Unpark(); err != nil {
 			p.log.Error().Err(err).Str("listener", ln.Name()).Msg("does not accept again")
 		}
+	}
+	if parked {
+		p.log.Info().Msg("accepts again")
 	}
 }
 
@@ -67,7 +72,10 @@ func (l *loop) onTakeover(a *attempt) {
 	if a.took || l.stopping || l.State() != Upgrading {
 		return
 	}
-	a.moving, a.took = true, true
+	if a.overdue != nil {
+		a.overdue.Stop() // the canary is over
+	}
+	a.moving, a.took, a.phase = true, true, phaseTakeover
 	a.asked = time.Now()
 	l.manager.Status("upgrading: connections move to the new generation")
 	l.listeners.Go(func() { l.post(evTakenOver{a, l.takeOver(a)}) })
@@ -99,16 +107,21 @@ func (l *loop) onTakenOver(a *attempt, err error) {
 	}
 	if !a.returned {
 		// Nothing is left for it to do, and until it commits nobody accepts for certain.
-		a.overdue = time.AfterFunc(l.cfg.HandoffTimeout, func() { l.post(evOverdue{a}) })
+		l.expect(a, l.cfg.HandoffTimeout)
 	}
 }
 
 // onGiveBack hears that the new generation does not commit, and returns what it has.
-func (l *loop) onGiveBack(a *attempt, reason string) {
+func (l *loop) onGiveBack(a *attempt, m *handoff.Message) {
 	if a.returns || l.State() != Upgrading {
 		return
 	}
-	a.returns = true
+	a.returns, a.took = true, true
+	a.failedIn(m.Phase)
+	reason := m.Reason
+	if a.overdue != nil {
+		a.overdue.Stop() // the time to give back is its own, and the upgrade's
+	}
 	a.reason = "the new generation gave up: " + reason // it may say more, later
 	l.log.Warn().Str("reason", reason).Msg("the new generation gives back what it has taken: this one accepts again")
 	if !a.moving {

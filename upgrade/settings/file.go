@@ -49,9 +49,27 @@ type values struct {
 	entries map[string]entry
 }
 
+// entry is one setting: one item, or several where the file has a list.
 type entry struct {
+	items []item
+	line  int
+}
+
+type item struct {
 	value string
 	line  int
+}
+
+// text gives an entry as the flag would be written: its items between separators.
+func (e entry) text(sep rune) string {
+	var parts []string
+	for _, it := range e.items {
+		if sep != -1 {
+			it.value = strings.ReplaceAll(it.value, string(sep), `\`+string(sep))
+		}
+		parts = append(parts, it.value)
+	}
+	return strings.Join(parts, string(sep))
 }
 
 func read(path string) (*values, error) {
@@ -79,40 +97,41 @@ func read(path string) (*values, error) {
 		}
 		for it := m.MapRange(); it.Next(); {
 			key, line := it.Key().GetToken().Value, it.Key().GetToken().Position.Line
-			value, err := scalar(it.Value())
+			items, err := scalars(it.Value())
 			if err != nil {
 				return nil, fmt.Errorf("%s:%d: %s: %w", path, line, key, err)
 			}
 			if _, twice := v.entries[key]; twice {
 				return nil, fmt.Errorf("%s:%d: %s stands there twice", path, line, key)
 			}
-			v.entries[key] = entry{value, line}
+			v.entries[key] = entry{items, line}
 		}
 	}
 	return v, nil
 }
 
-// scalar gives a value as a flag would be written; a list with commas.
-func scalar(n ast.Node) (string, error) {
+// scalars gives the items of a value: one, or those of a list.
+func scalars(n ast.Node) ([]item, error) {
 	switch n := n.(type) {
 	case *ast.SequenceNode:
-		var parts []string
-		for _, item := range n.Values {
-			s, err := scalar(item)
+		var all []item
+		for _, v := range n.Values {
+			items, err := scalars(v)
 			if err != nil {
-				return "", err
+				return nil, err
 			}
-			parts = append(parts, strings.ReplaceAll(s, ",", `\,`))
+			all = append(all, items...)
 		}
-		return strings.Join(parts, ","), nil
+		return all, nil
 	case ast.MapNode:
-		return "", errors.New("want a value or a list, this is a mapping")
+		return nil, errors.New("want a value or a list, this is a mapping")
 	case *ast.NullNode:
-		return "", errors.New("the value is missing")
+		return nil, errors.New("the value is missing")
 	case ast.ScalarNode:
-		return n.GetToken().Value, nil
+		t := n.GetToken()
+		return []item{{t.Value, t.Position.Line}}, nil
 	}
-	return "", fmt.Errorf("want a value or a list, this is a %s", n.Type())
+	return nil, fmt.Errorf("want a value or a list, this is a %s", n.Type())
 }
 
 // check refuses keys that no flag of the command has, and values that the flag
@@ -133,9 +152,16 @@ func (v *values) check(ctx *kong.Context) error {
 		if !ok {
 			return fmt.Errorf("%s:%d: unknown setting %q: the keys are the names of the flags of 'holdfast serve'", v.path, e.line, key)
 		}
-		scratch := reflect.New(f.Target.Type()).Elem()
-		if err := f.Mapper.Decode(&kong.DecodeContext{Value: f.Value, Scan: kong.Scan().PushTyped(e.value, kong.FlagValueToken)}, scratch); err != nil {
-			return fmt.Errorf("%s:%d: %s: %w", v.path, e.line, key, err)
+		if len(e.items) > 1 && !f.IsSlice() {
+			return fmt.Errorf("%s:%d: %s: want one value, this is a list", v.path, e.line, key)
+		}
+		// One by one, for the line.
+		for _, it := range e.items {
+			scratch := reflect.New(f.Target.Type()).Elem()
+			text := entry{items: []item{it}}.text(f.Tag.Sep)
+			if err := f.Mapper.Decode(&kong.DecodeContext{Value: f.Value, Scan: kong.Scan().PushTyped(text, kong.FlagValueToken)}, scratch); err != nil {
+				return fmt.Errorf("%s:%d: %s: %w", v.path, it.line, key, err)
+			}
 		}
 	}
 	return nil
@@ -155,5 +181,5 @@ func (v *values) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, e
 	if !ok {
 		return nil, nil
 	}
-	return e.value, nil
+	return e.text(flag.Tag.Sep), nil
 }

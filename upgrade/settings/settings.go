@@ -26,6 +26,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-go/holdfast/upgrade"
+	"github.com/holdfast-go/holdfast/upgrade/health"
 )
 
 // Server holds the settings of `holdfast serve` and `holdfast check`.
@@ -38,6 +39,14 @@ type Server struct {
 	DrainTimeout   time.Duration `help:"How long an old generation, or a stop, may take to finish what it has begun; then the rest is cut and logged." default:"30s"`
 	UpgradeTimeout time.Duration `help:"How long a new generation may take until it is ready; then it is killed and the old one goes on." default:"1m"`
 	HandoffTimeout time.Duration `help:"How long connections may take to move to a new generation; the rest is drained by the old one." default:"10s"`
+	Gate           []Probe       `help:"What a new generation must pass before it takes traffic: \"http GET /readyz status=200 within=1s\", \"tcp HOST:PORT\", \"exec PROGRAM ARG...\". Repeatable." sep:"\n" placeholder:"PROBE"`
+	GateInARow     int           `name:"gate-in-a-row" help:"How often all probes must pass, one after the other." default:"2"`
+	GateTimeout    time.Duration `help:"How long the gate may take." default:"15s"`
+	Canary         time.Duration `help:"How long old and new both accept, and the rules judge the new one, before it takes over. 0: off." default:"0s"`
+	CanaryShare    float64       `help:"Part of the new connections that the canary gets, at most 0.5." default:"0.5"`
+	Probation      time.Duration `help:"How long the rules judge the new one under all traffic, while the old one could take everything back. 0: off." default:"0s"`
+	Rule           []Rule        `help:"What a new generation must keep: \"success >= 99% over 10s min 50\", \"p95 <= 1.5x old or 20ms\", \"panics <= 0\", \"memory <= 512MiB\". Repeatable." sep:"\n" placeholder:"RULE"`
+	StrictRules    bool          `help:"Too little traffic for a verdict is a failure."`
 	WarmUpTimeout  time.Duration `name:"warm-up-timeout" help:"How long each warm-up and each stop hook may take." default:"30s"`
 	StopLinger     time.Duration `help:"How long a stop keeps silent connections, to answer what is on its way." default:"1s"`
 	UnixMode       FileMode      `help:"Permission of a Unix socket's file, octal." default:"0660"`
@@ -66,6 +75,24 @@ func (m *FileMode) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Rule is a health rule in its text form; see [health.ParseRule].
+type Rule struct{ health.Rule }
+
+// UnmarshalText reads it.
+func (r *Rule) UnmarshalText(b []byte) (err error) {
+	r.Rule, err = health.ParseRule(string(b))
+	return err
+}
+
+// Probe is a probe in its text form; see [health.ParseProbe].
+type Probe struct{ *health.Probe }
+
+// UnmarshalText reads it.
+func (p *Probe) UnmarshalText(b []byte) (err error) {
+	p.Probe, err = health.ParseProbe(string(b))
+	return err
+}
+
 // Validate refuses what cannot be meant. kong calls it after parsing.
 func (s *Server) Validate() error {
 	for _, d := range []struct {
@@ -79,6 +106,9 @@ func (s *Server) Validate() error {
 		{"--warm-up-timeout", s.WarmUpTimeout, false},
 		{"--stop-linger", s.StopLinger, true},
 		{"--request-timeout", s.RequestTimeout, true},
+		{"--gate-timeout", s.GateTimeout, false},
+		{"--canary", s.Canary, true},
+		{"--probation", s.Probation, true},
 	} {
 		if d.value < 0 || (d.value == 0 && !d.zero) {
 			return fmt.Errorf("%s=%s: want a positive duration, for example 30s", d.flag, d.value)
@@ -86,6 +116,15 @@ func (s *Server) Validate() error {
 	}
 	if s.BodyLimit < 0 {
 		return fmt.Errorf("--body-limit=%s: want 0 or more", s.BodyLimit)
+	}
+	if s.CanaryShare <= 0 || s.CanaryShare > 0.5 {
+		return fmt.Errorf("--canary-share=%g: want more than 0 and at most 0.5", s.CanaryShare)
+	}
+	if s.GateInARow < 1 {
+		return fmt.Errorf("--gate-in-a-row=%d: want 1 or more", s.GateInARow)
+	}
+	if (s.Canary > 0 || s.Probation > 0) && len(s.Rule) == 0 {
+		return errors.New("--canary and --probation need a --rule: without one only a crash would be noticed")
 	}
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key belong together: one is missing")
@@ -105,12 +144,21 @@ func (s *Server) Config() upgrade.Config {
 	if linger == 0 {
 		linger = -1 // in Config, 0 is the default
 	}
-	return upgrade.Config{
+	c := upgrade.Config{
 		Addrs: s.Addr, PIDFile: s.PIDFile, TLSCertFile: s.TLSCert, TLSKeyFile: s.TLSKey,
 		DrainTimeout: s.DrainTimeout, UpgradeTimeout: s.UpgradeTimeout, WarmUpTimeout: s.WarmUpTimeout,
 		HandoffTimeout: s.HandoffTimeout,
 		StopLinger:     linger, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
+		GateInARow: s.GateInARow, GateTimeout: s.GateTimeout,
+		Canary: s.Canary, CanaryShare: s.CanaryShare, Probation: s.Probation, StrictRules: s.StrictRules,
 	}
+	for _, p := range s.Gate {
+		c.Gate = append(c.Gate, p.Probe)
+	}
+	for _, r := range s.Rule {
+		c.Rules = append(c.Rules, r.Rule)
+	}
+	return c
 }
 
 // Check looks at everything outside the settings themselves that serving would

@@ -1,0 +1,201 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/health"
+)
+
+// The new generation on trial: what it must show before it takes traffic, and
+// while it does, as long as the old one can still take everything back.
+
+// The phases of an upgrade, as reports and messages name them. The old generation is
+// at "spawn" and "start", the new one tells the others.
+const (
+	phaseSpawn     = "spawn"
+	phaseStart     = "start"
+	phaseWarmUp    = "warm-up"
+	phaseGate      = "gate"
+	phaseCanary    = "canary"
+	phaseTakeover  = "takeover"
+	phaseProbation = "probation"
+	phaseCommit    = "commit"
+)
+
+// phaseError says in which phase a new generation gave up.
+type phaseError struct {
+	phase string
+	err   error
+}
+
+func (e *phaseError) Error() string { return e.err.Error() }
+func (e *phaseError) Unwrap() error { return e.err }
+
+// phaseOf is the phase in which err came up.
+func phaseOf(err error) string {
+	var pe *phaseError
+	if errors.As(err, &pe) {
+		return pe.phase
+	}
+	return phaseStart
+}
+
+// tell tells the old generation which phase this one is in.
+func (p *Process) tell(phase string, spans []time.Duration) {
+	if o := p.previous; o != nil && o.moves {
+		// An old generation that cannot be told is noticed where it is needed.
+		_ = o.peer.Send(handoff.Message{Type: handoff.Phase, Phase: phase, Spans: spans})
+	}
+}
+
+// passGate asks this generation's probes until they have passed often enough.
+func (p *Process) passGate(ctx context.Context) error {
+	if len(p.cfg.Gate) == 0 {
+		return ctx.Err()
+	}
+	p.tell(phaseGate, nil)
+	p.manager.Extend(p.cfg.GateTimeout)
+	began := time.Now()
+	err := health.Gate{
+		Probes: p.cfg.Gate, Self: p.self, InARow: p.cfg.GateInARow, Deadline: p.cfg.GateTimeout,
+		Progress: func(r health.Round) { p.manager.Status("gate: " + r.String()) },
+	}.Run(ctx)
+	if err != nil {
+		return &phaseError{phaseGate, fmt.Errorf("gate: %w", err)}
+	}
+	p.log.Info().Int("probes", len(p.cfg.Gate)).Dur("took_ms", time.Since(began)).Msg("gate passed")
+	return nil
+}
+
+// canary has both generations accept for a while, and judges this one by its own
+// traffic.
+func (p *Process) canary(ctx context.Context) error {
+	if p.cfg.Canary <= 0 {
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var open sync.WaitGroup
+	open.Go(func() { p.limitShare(ctx, p.cfg.CanaryShare) })
+	err := p.trial(ctx, phaseCanary, p.cfg.Canary)
+	cancel()
+	open.Wait()
+	return err
+}
+
+// probation judges this generation under all of the traffic, while the old one
+// waits.
+func (p *Process) probation(ctx context.Context) error {
+	if p.cfg.Probation <= 0 {
+		return ctx.Err()
+	}
+	err := p.trial(ctx, phaseProbation, p.cfg.Probation)
+	if err == nil {
+		p.tell(phaseCommit, nil)
+	}
+	return err
+}
+
+// trial has the rules judge this generation for a phase. An old generation that
+// dies meanwhile ends it: there is nobody any more who could do better.
+func (p *Process) trial(ctx context.Context, phase string, length time.Duration) error {
+	o := p.previous
+	if o == nil || !o.moves {
+		return ctx.Err() // nobody could take anything back
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-o.gone:
+			cancel(errPredecessorGone)
+		case <-ctx.Done():
+		}
+	})
+	defer watching.Wait()
+	defer cancel(nil)
+
+	var spans []time.Duration
+	if phase == phaseCanary {
+		spans = health.Spans(p.cfg.Rules) // later the old generation has no traffic: see receiveConnections
+	}
+	p.tell(phase, spans)
+	p.manager.Extend(length)
+	p.log.Info().Str("phase", phase).Dur("length_ms", length).Int("rules", len(p.cfg.Rules)).Msg("on trial")
+	report, err := health.Judge{
+		Rules: p.cfg.Rules, Phase: length, Strict: p.cfg.StrictRules, Self: p.self,
+		Own: p.figures, Old: o.figuresOver,
+		Progress: func(r health.Report) {
+			p.tell(phase, spans) // the old generation takes silence for death
+			p.manager.Status(fmt.Sprintf("%s: %s of %s, %s", phase, r.Took.Round(time.Second), length, r.Verdict))
+		},
+	}.Run(ctx)
+	p.verdict(phase, report)
+	switch {
+	case errors.Is(err, errPredecessorGone):
+		p.log.Warn().Err(err).Str("phase", phase).Msg("going on without a trial")
+		return nil
+	case err != nil:
+		return &phaseError{phase, err}
+	case !report.Passed:
+		return &phaseError{phase, errors.New(report.Reason)}
+	}
+	return nil
+}
+
+// figures is the judge's look at this generation.
+func (p *Process) figures(over time.Duration) health.Snapshot {
+	if p.window == nil {
+		return health.Snapshot{} // no rule asks
+	}
+	return p.window.Snapshot(over)
+}
+
+// verdict logs what the rules found.
+func (p *Process) verdict(phase string, r health.Report) {
+	for _, rule := range r.Rules {
+		p.log.Info().Str("phase", phase).Str("rule", rule.Rule).Str("verdict", fmt.Sprint(rule.Verdict)).Str("reason", rule.Reason).Msg("rule")
+	}
+	p.log.Info().Str("phase", phase).Bool("passed", r.Passed).Str("reason", r.Reason).Dur("took_ms", r.Took).Msg("verdict")
+}
+
+// sharePeriod is the grain in which a canary accepts and pauses.
+const sharePeriod = 200 * time.Millisecond
+
+// limitShare has this generation accept for a part of the time only. Both
+// generations wait on the same accept queue, which gives each of them about half of the
+// connections while both are at it.
+func (p *Process) limitShare(ctx context.Context, share float64) {
+	if share >= 0.5 {
+		return
+	}
+	open := time.Duration(2 * share * float64(sharePeriod))
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	defer func() {
+		for _, ln := range p.set.Listeners() {
+			_ = ln.Unpark() // it is closed, or accepts
+		}
+	}()
+	for accepts := false; ; accepts = !accepts {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		if accepts {
+			_ = p.park(ctx) // an error is the end of ctx
+			timer.Reset(sharePeriod - open)
+			continue
+		}
+		for _, ln := range p.set.Listeners() {
+			_ = ln.Unpark()
+		}
+		timer.Reset(open)
+	}
+}
