@@ -21,20 +21,29 @@ const maxBlank = 4
 // receive reads from the socket. For an arrival it puts the prefix before the
 // first bytes and drops empty lines; n is 0 without an error when that was all there
 // was. The prefix is held back until more comes, so that the connection stays at
-// its boundary and can move again.
-func (c *Conn) receive(p []byte, a *arrival) (int, error) {
+// its boundary and can move again. guarded tells that it can move during the call;
+// n is 0 without an error in that case too.
+func (c *Conn) receive(p []byte, a *arrival, guarded bool) (int, error) {
+	read := c.socket.Read
+	if guarded {
+		read = c.read
+	}
 	if a == nil {
-		return c.socket.Read(p)
+		return read(p)
 	}
 	k := len(a.prefix)
 	if k >= len(p) { // the owner reads byte by byte
-		n := copy(p, a.prefix)
 		c.mu.Lock()
+		defer c.mu.Unlock()
+		if guarded && c.taken() {
+			return 0, nil
+		}
+		c.parked = false
+		n := copy(p, a.prefix)
 		a.prefix = a.prefix[n:]
-		c.mu.Unlock()
 		return n, nil
 	}
-	n, err := c.socket.Read(p[k:])
+	n, err := read(p[k:])
 	if n == 0 {
 		return 0, err // with part of a message held: the client has given up
 	}

@@ -8,6 +8,7 @@ import (
 // arrivals is a listener whose connections come from another process.
 type arrivals struct {
 	wake chan struct{}
+	next []net.Conn // Accept's own: taken from the queue, all at once
 
 	mu       sync.Mutex // guards what follows
 	queue    []net.Conn
@@ -66,16 +67,14 @@ func (a *arrivals) finish() {
 
 // Accept implements net.Listener. One goroutine calls it.
 func (a *arrivals) Accept() (net.Conn, error) {
-	for {
+	for len(a.next) == 0 {
 		a.mu.Lock()
-		if len(a.queue) > 0 {
-			c := a.queue[0]
-			a.queue = a.queue[1:]
-			a.mu.Unlock()
-			return c, nil
-		}
+		a.next, a.queue = a.queue, nil
 		ended := a.closed && a.expected == 0
 		a.mu.Unlock()
+		if len(a.next) > 0 {
+			break
+		}
 		if ended {
 			return nil, net.ErrClosed
 		}
@@ -84,6 +83,10 @@ func (a *arrivals) Accept() (net.Conn, error) {
 		case <-a.done:
 		}
 	}
+	c := a.next[0]
+	a.next[0] = nil
+	a.next = a.next[1:]
+	return c, nil
 }
 
 // Close takes no more; what is queued or reserved is still accepted.

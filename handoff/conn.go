@@ -29,15 +29,18 @@ type Conn struct {
 	arrival     *arrival  // not nil until the first message after a move has begun
 	late        time.Duration
 
-	parked bool    // blocked in Read at a message boundary
-	quiet  bool    // and no byte of the next message is held: it could be closed
-	kicked bool    // woken from there
-	wave   *wave   // waits for what comes of the kick
-	stays  *Sender // refused to take it: it is not offered there again
+	parked  bool    // blocked in Read at a message boundary
+	held    int     // bytes of the next message that net/http has by then
+	quiet   bool    // and none is held at all: it could be closed
+	kicked  bool    // woken from there
+	retires bool    // in order to be closed
+	wave    *wave   // waits for what comes of an offer
+	stays   *Sender // refused to take it: it is not offered there again
 
-	transit bool // a sender has the descriptor: it must stay open
-	moved   bool // another process has it
-	closing bool // Close was called meanwhile
+	transit bool          // a sender has the descriptor: it must stay open, and nobody reads
+	verdict chan struct{} // closed when that is over; made by a Read that waits for it
+	moved   bool          // another process has it
+	closing bool          // Close was called meanwhile
 	closed  bool
 	fate    fate
 
@@ -45,6 +48,8 @@ type Conn struct {
 	leaving  chan struct{} // closed then; made when a handler first asks
 	requests []request     // running on this connection: one, or many with HTTP/2
 	movable  bool          // hijacked, by a handler that can resume elsewhere
+
+	guard guard // of the reading goroutine
 }
 
 // socket is what *net.TCPConn, *net.UnixConn and an adopted descriptor have in
@@ -142,7 +147,8 @@ const handshakePause = time.Second
 func (c *Conn) Read(p []byte) (int, error) {
 	for {
 		c.mu.Lock()
-		if held, ok := c.boundary(len(p)); ok {
+		held, ok := c.boundary(len(p))
+		if ok {
 			if to := c.destination(); to != nil {
 				if c.move(to, held) { // unlocks
 					return 0, io.EOF
@@ -155,15 +161,26 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 		c.parked, c.quiet = c.waits(len(p))
+		c.held = held
+		guarded := c.parked && !c.server.tls
 		arrived := c.arrival
 		c.mu.Unlock()
 
-		n, err := c.receive(p, arrived)
+		n, err := c.receive(p, arrived, guarded)
 
 		c.mu.Lock()
+		if guarded && n == 0 && c.transit {
+			c.undecided()
+			err = nil
+		}
+		if guarded && c.moved {
+			c.mu.Unlock()
+			_ = c.Close()
+			return 0, io.EOF
+		}
 		c.parked = false
-		kicked := c.kicked
-		c.kicked = false
+		kicked, retire := c.kicked, c.retires
+		c.kicked, c.retires = false, false
 		if n > 0 {
 			c.deliver(p[:n])
 			c.multiplexed = c.multiplexed || c.server.h2c && c.isPreface()
@@ -178,16 +195,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 			_ = c.socket.SetReadDeadline(c.readDeadline())
 		}
 		again := n == 0 && (err == nil || kicked && errors.Is(err, os.ErrDeadlineExceeded))
+		retire = retire && again && c.destination() == nil
+		c.mu.Unlock()
 		if !again {
-			c.settled()
-			c.mu.Unlock()
+			if guarded && err != nil {
+				err = c.readError(err)
+			}
 			return n, err
 		}
-		retire := kicked && c.quiet && c.destination() == nil
-		if retire {
-			c.settled()
-		}
-		c.mu.Unlock()
 		if retire && !unreadBytes(c.socket) {
 			c.ends(fateRetired)
 			return 0, io.EOF
@@ -204,14 +219,18 @@ func (c *Conn) retire() bool {
 	if c.state == http.StateNew && time.Since(c.heard) < handshakePause {
 		return false
 	}
-	return c.quiet && c.state != http.StateHijacked && c.kick()
+	if !c.quiet || c.state == http.StateHijacked || !c.kick() {
+		return false
+	}
+	c.retires = true
+	return true
 }
 
 // kick wakes the owner from a Read at a message boundary. The caller holds mu.
 // Only there: net/http takes a deadline that passes in the read which it keeps
 // going beside a handler for a client that has gone.
 func (c *Conn) kick() bool {
-	if !c.parked || c.kicked || c.closed {
+	if !c.parked || c.kicked || c.transit || c.closed {
 		return false
 	}
 	c.kicked = true
@@ -228,7 +247,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 		t = t.Add(c.late)
 	}
 	c.wanted = t
-	if c.kicked || c.transit {
+	if c.kicked || c.transit || c.moved {
 		return nil // set when that is over
 	}
 	return c.socket.SetReadDeadline(c.readDeadline())

@@ -105,10 +105,12 @@ func (b *Boundary) move(to *Sender) (moved bool) {
 		err = fmt.Errorf("handoff: the state of %s has %d bytes, more than %d", b.mover.Name, len(state), MaxConnState)
 	}
 	if err == nil {
-		moved = c.await(to, Item{Kind: kindHijacked, Handler: b.mover.Name, State: state})
+		it := Item{Kind: kindHijacked, Handler: b.mover.Name, State: state}
+		c.address(&it)
+		moved = c.await(to, it)
 	} else {
 		c.server.logf("handoff: %s stays where it is: %v", b.mover.Name, err)
-		c.stay(to)
+		c.decide(to, -1, false)
 	}
 	if !moved && b.mover.Thaw != nil {
 		b.mover.Thaw()

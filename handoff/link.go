@@ -102,7 +102,7 @@ func (l *Link) Receive(timeout time.Duration) (Message, error) {
 		}
 		m := Message{}
 		if n > maxMessage {
-			err = fmt.Errorf("handoff: message from the peer exceeds %d bytes", maxMessage)
+			err = fmt.Errorf("%w: more than %d bytes", ErrMalformed, maxMessage)
 		} else {
 			m, err = decodeMessage(l.buf[:n])
 		}
@@ -122,7 +122,7 @@ func rights(oob []byte) ([]int, error) {
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return nil, fmt.Errorf("handoff: receive: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	var all []int
 	for i := range msgs {
@@ -145,4 +145,32 @@ func (l *Link) Close() error {
 	var err error
 	l.once.Do(func() { err = l.conn.Close() })
 	return err
+}
+
+// Purge throws away what is queued in an end of a link that nobody reads any more,
+// with the descriptors in it: each of them keeps its connection open, whoever else
+// has closed it. f stays the caller's.
+func Purge(f *os.File) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("handoff: purge link: %w", err)
+	}
+	var rerr error
+	err = rc.Control(func(fd uintptr) {
+		var b [1]byte
+		for {
+			// Without room for descriptors the kernel closes them (unix(7)).
+			n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_DONTWAIT)
+			if rerr = err; n == 0 || err != nil && !errors.Is(err, unix.EINTR) {
+				return // 0: the other end is closed
+			}
+		}
+	})
+	if errors.Is(rerr, unix.EAGAIN) {
+		rerr = nil
+	}
+	if err = errors.Join(err, rerr); err != nil {
+		return fmt.Errorf("handoff: purge link: %w", err)
+	}
+	return nil
 }

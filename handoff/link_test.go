@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func links(t *testing.T) (a, b *Link) {
+func links(t testing.TB) (a, b *Link) {
 	t.Helper()
 	a, f, err := NewLink()
 	if errors.Is(err, errors.ErrUnsupported) {

@@ -103,15 +103,32 @@ const (
 
 // Item describes one connection of an offer.
 type Item struct {
-	Kind     ItemKind      `json:"kind"`
-	Listener string        `json:"listener"`          // the name of the one that accepted it
-	Network  string        `json:"network"`           // "tcp" or "unix"
-	Local    string        `json:"local,omitempty"`   // address
-	Remote   string        `json:"remote,omitempty"`  // address
-	Left     time.Duration `json:"left,omitempty"`    // until the read deadline; 0: there is none
-	Prefix   []byte        `json:"prefix,omitempty"`  // fresh, idle: bytes of the next message that were read already
-	Handler  string        `json:"handler,omitempty"` // hijacked: who resumes it
-	State    []byte        `json:"state,omitempty"`   // hijacked: with what
+	Like     bool     `json:"like,omitempty"` // the next four are those of the item before
+	Kind     ItemKind `json:"kind,omitempty"`
+	Listener string   `json:"listener,omitempty"` // the name of the one that accepted it
+	Network  string   `json:"network,omitempty"`  // "tcp" or "unix"
+	Local    string   `json:"local,omitempty"`    // address
+
+	Remote  string        `json:"remote,omitempty"`  // address
+	Left    time.Duration `json:"left,omitempty"`    // until the read deadline; 0: there is none
+	Prefix  []byte        `json:"prefix,omitempty"`  // fresh, idle: bytes of the next message that were read already
+	Handler string        `json:"handler,omitempty"` // hijacked: who resumes it
+	State   []byte        `json:"state,omitempty"`   // hijacked: with what
+}
+
+// shorten says of an item what it does not share with the one before, which is
+// most of the work of encoding and decoding a full offer.
+func (it *Item) shorten(before Item) {
+	if it.Kind == before.Kind && it.Listener == before.Listener && it.Network == before.Network && it.Local == before.Local {
+		it.Like, it.Kind, it.Listener, it.Network, it.Local = true, "", "", "", ""
+	}
+}
+
+// restore undoes shorten.
+func (it *Item) restore(before Item) {
+	if it.Like {
+		it.Like, it.Kind, it.Listener, it.Network, it.Local = false, before.Kind, before.Listener, before.Network, before.Local
+	}
 }
 
 // Speaks tells whether a peer that sent this hello shares a version with us.
@@ -145,21 +162,27 @@ const (
 	maxPrefix = 3
 )
 
+// ErrMalformed is in the error for a datagram that is no message.
+var ErrMalformed = errors.New("handoff: malformed message from the peer")
+
 // decodeMessage reads one datagram.
 func decodeMessage(b []byte) (Message, error) {
 	var m Message
 	if err := json.Unmarshal(b, &m); err != nil {
-		return Message{}, fmt.Errorf("handoff: malformed message from the peer: %w", err)
+		return Message{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if m.Type == "" {
-		return Message{}, errors.New("handoff: malformed message from the peer: no type")
+		return Message{}, fmt.Errorf("%w: no type", ErrMalformed)
 	}
 	if len(m.Items) > maxFiles || len(m.Taken) > (maxFiles+7)/8 {
-		return Message{}, fmt.Errorf("handoff: malformed message from the peer: more than %d connections", maxFiles)
+		return Message{}, fmt.Errorf("%w: more than %d connections", ErrMalformed, maxFiles)
 	}
 	for i, it := range m.Items {
+		if i > 0 {
+			m.Items[i].restore(m.Items[i-1])
+		}
 		if len(it.Prefix) > maxPrefix || it.Left < 0 {
-			return Message{}, fmt.Errorf("handoff: malformed message from the peer: connection %d", i)
+			return Message{}, fmt.Errorf("%w: connection %d", ErrMalformed, i)
 		}
 	}
 	return m, nil

@@ -3,6 +3,7 @@ package handoff
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,15 +23,35 @@ func (c *Conn) destination() *Sender {
 	return to
 }
 
-// offer wakes the connection if it waits at a boundary, so that it moves. w waits
-// for what comes of it.
-func (c *Conn) offer(w *wave) {
+// offer lets the connection move if it waits at a boundary: it returns the parcel
+// to send, or nil. A handler that has hijacked the connection is woken and offers
+// it itself. Either way w waits for what comes of it.
+func (c *Conn) offer(to *Sender, w *wave) *parcel {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.destination() != nil && c.kick() {
-		w.add()
-		c.wave = w
+	if !c.parked || c.transit || c.kicked || c.destination() != to {
+		c.mu.Unlock()
+		return nil
 	}
+	if c.state == http.StateHijacked {
+		if c.kick() {
+			c.wave = w
+			w.add()
+		}
+		c.mu.Unlock()
+		return nil
+	}
+	it := c.item(c.held)
+	c.transit = true
+	c.wave = w
+	w.add()
+	c.mu.Unlock()
+
+	fd, err := descriptor(c.socket)
+	if err != nil {
+		c.decide(to, -1, false)
+		return nil
+	}
+	return &parcel{fd: fd, item: it, verdict: func(moved bool) { c.decide(to, fd, moved) }}
 }
 
 // settled tells the wave that waits for this connection that it has an answer.
@@ -42,10 +63,9 @@ func (c *Conn) settled() {
 	}
 }
 
-// move offers the connection, which is at a boundary, and waits for the verdict.
-// It reports whether another process has it now; then this one's descriptor is
-// closed. The caller holds mu, which is released.
-func (c *Conn) move(to *Sender, held int) bool {
+// item describes a connection at a boundary where net/http has held bytes of the
+// next message. The caller holds mu.
+func (c *Conn) item(held int) Item {
 	it := Item{Kind: kindIdle, Prefix: c.last(held)}
 	if c.state == http.StateNew {
 		it.Kind = kindFresh
@@ -56,63 +76,71 @@ func (c *Conn) move(to *Sender, held int) bool {
 			}
 		}
 	}
+	if d := c.readDeadline(); !d.IsZero() {
+		it.Left = max(time.Until(d), time.Nanosecond)
+	}
+	c.address(&it)
+	return it
+}
+
+func (c *Conn) address(it *Item) {
+	it.Listener = c.listener
+	if a := c.LocalAddr(); a != nil {
+		it.Network, it.Local = a.Network(), text(a)
+	}
+	if a := c.RemoteAddr(); a != nil {
+		it.Remote = text(a)
+	}
+}
+
+// move offers the connection, which is at a boundary, and waits for the verdict.
+// It reports whether another process has it now; then this one's descriptor is
+// closed. The caller holds mu, which is released.
+func (c *Conn) move(to *Sender, held int) bool {
+	it := c.item(held)
 	c.transit = true
 	c.mu.Unlock()
 	return c.await(to, it)
 }
 
-// await completes the item, hands it to the sender and carries out the verdict. The
-// caller has set transit.
+// await hands the item to the sender and carries out the verdict. The caller has
+// set transit.
 func (c *Conn) await(to *Sender, it Item) bool {
-	it.Listener = c.listener
-	if a := c.LocalAddr(); a != nil {
-		it.Network, it.Local = a.Network(), a.String()
-	}
-	if a := c.RemoteAddr(); a != nil {
-		it.Remote = a.String()
-	}
-	c.mu.Lock()
-	if d := c.readDeadline(); !d.IsZero() && it.Kind != kindHijacked {
-		it.Left = max(time.Until(d), time.Nanosecond)
-	}
-	c.mu.Unlock()
 	fd, err := descriptor(c.socket)
 	moved := err == nil && to.hand(fd, it)
+	c.decide(to, fd, moved)
+	return moved
+}
 
+// decide ends a transit with the sender's verdict.
+func (c *Conn) decide(to *Sender, fd int, moved bool) {
+	if !moved && fd >= 0 {
+		// A process that has had it in its hands may have made the file blocking, which
+		// the descriptors share (fcntl(2)).
+		_ = unix.SetNonblock(fd, true)
+	}
 	c.mu.Lock()
 	c.transit = false
 	c.moved = moved
-	closing := c.closing
 	if moved {
 		c.fate = fateMoved
 	} else {
 		c.stays = to
+		_ = c.socket.SetReadDeadline(c.readDeadline())
 	}
 	c.settled()
-	deadline := c.readDeadline()
-	c.mu.Unlock()
-	if moved || closing {
-		_ = c.Close()
-		return moved
+	if c.verdict != nil {
+		close(c.verdict)
+		c.verdict = nil
 	}
-	// A process that has had it in its hands may have made the file blocking, which
-	// the descriptors share (fcntl(2)).
-	if err == nil {
-		_ = unix.SetNonblock(fd, true)
+	ends := moved || c.closing
+	if moved && c.parked {
+		// Read closes it: Close would wait here until Read has let go.
+		ends = false
+		_ = c.socket.SetReadDeadline(past)
 	}
-	_ = c.socket.SetReadDeadline(deadline)
-	return false
-}
-
-// stay ends a transit that has not begun.
-func (c *Conn) stay(to *Sender) {
-	c.mu.Lock()
-	c.transit = false
-	c.stays = to
-	c.settled()
-	closing := c.closing
 	c.mu.Unlock()
-	if closing {
+	if ends {
 		_ = c.Close()
 	}
 }
@@ -129,12 +157,18 @@ func descriptor(s socket) (int, error) {
 	return fd, err
 }
 
-// wave waits until each connection that was woken has moved, has been refused, or
-// turned out to be busy.
+// waveLength is how many connections may be under way: as many as keep the
+// sender's window full. With all of them at once a request that arrives meanwhile
+// would wait behind the whole crowd.
+const waveLength = maxUnanswered * maxFiles
+
+// wave is the connections that have been offered, until each has moved, has been
+// refused, or turned out to be busy.
 type wave struct {
-	mu   sync.Mutex // guards what follows
-	n    int
-	done chan struct{} // closed when n is 0; made by wait
+	mu    sync.Mutex // guards what follows
+	n     int
+	limit int           // of n, for which wait waits
+	done  chan struct{} // closed when n is at most limit; nil while nobody waits
 }
 
 func (w *wave) add() {
@@ -146,21 +180,22 @@ func (w *wave) add() {
 func (w *wave) settle() {
 	w.mu.Lock()
 	w.n--
-	if w.n == 0 && w.done != nil {
+	if w.n <= w.limit && w.done != nil {
 		close(w.done)
 		w.done = nil
 	}
 	w.mu.Unlock()
 }
 
-func (w *wave) wait(ctx context.Context) error {
+// wait waits until no more than limit are left.
+func (w *wave) wait(ctx context.Context, limit int) error {
 	w.mu.Lock()
-	if w.n == 0 {
+	if w.n <= limit {
 		w.mu.Unlock()
 		return nil
 	}
 	done := make(chan struct{})
-	w.done = done
+	w.done, w.limit = done, limit
 	w.mu.Unlock()
 	select {
 	case <-done:
@@ -183,10 +218,19 @@ func (s *Server) Move(ctx context.Context, to *Sender) error {
 	}
 	s.mover.Store(to)
 	var w wave
-	for _, c := range s.snapshot() {
-		c.offer(&w)
+	for some := range slices.Chunk(s.snapshot(), maxFiles) {
+		if err := w.wait(ctx, waveLength-maxFiles); err != nil {
+			return err
+		}
+		var parcels []*parcel
+		for _, c := range some {
+			if p := c.offer(to, &w); p != nil {
+				parcels = append(parcels, p)
+			}
+		}
+		to.enqueue(parcels...)
 	}
-	return w.wait(ctx)
+	return w.wait(ctx, 0)
 }
 
 // Stay ends a move: connections that have not moved are this process's for good,

@@ -20,18 +20,18 @@ import (
 
 // pair is two servers that stand for two processes, with a link between them.
 type pair struct {
-	t        *testing.T
+	t        testing.TB
 	old, new *rig
 	oldPeer  *Peer // the old process's view
 	newPeer  *Peer
 }
 
-func newPair(t *testing.T, address string, srv func() *http.Server) *pair {
+func newPair(t testing.TB, address string, srv func() *http.Server) *pair {
 	t.Helper()
 	return newPairThatResumes(t, address, srv, nil)
 }
 
-func newPairThatResumes(t *testing.T, address string, srv func() *http.Server, resume map[string]Resume) *pair {
+func newPairThatResumes(t testing.TB, address string, srv func() *http.Server, resume map[string]Resume) *pair {
 	t.Helper()
 	p := &pair{t: t, old: serve(t, srv(), address)}
 	other := "127.0.0.1:0"

@@ -1,6 +1,9 @@
 package handoff
 
 import (
+	"cmp"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -13,9 +16,9 @@ type Peer struct {
 	bound    time.Duration
 
 	mu      sync.Mutex // guards what follows
-	sender  *Sender
-	leaving *Sender // stopped, perhaps with something still under way
-	ended   bool    // the link
+	sender  *Sender    // the one in use; nil before the first and after StopSending
+	senders []*Sender  // all: a stopped one may still have something under way
+	ended   bool       // the link
 	adopted int
 }
 
@@ -35,6 +38,7 @@ func (p *Peer) Sender() *Sender {
 	defer p.mu.Unlock()
 	if p.sender == nil {
 		p.sender = NewSender(p.Link, p.bound)
+		p.senders = append(p.senders, p.sender)
 		if p.ended {
 			p.sender.gone()
 			p.sender.Close()
@@ -44,16 +48,35 @@ func (p *Peer) Sender() *Sender {
 }
 
 // StopSending ends the sender: what waits stays here, and what is under way gets
-// its verdict before StopSending returns, within the bound for acknowledgements.
+// its verdict before StopSending returns, within the bound for acknowledgements. It
+// may be called by several goroutines.
 func (p *Peer) StopSending() {
 	p.mu.Lock()
 	s := p.sender
 	p.sender = nil
-	p.leaving = s
 	p.mu.Unlock()
 	if s != nil {
 		s.Close()
 	}
+}
+
+// Counts tells how many connections have moved to the peer and how many it has
+// refused.
+func (p *Peer) Counts() (moved, refused int) {
+	for _, s := range p.all() {
+		m, r := s.Counts()
+		moved, refused = moved+m, refused+r
+	}
+	return moved, refused
+}
+
+// Err tells why sending to the peer was given up, if it was.
+func (p *Peer) Err() error {
+	var errs []error
+	for _, s := range p.all() {
+		errs = append(errs, s.Err())
+	}
+	return errors.Join(errs...)
 }
 
 // Adopted is how many connections have come from the peer.
@@ -65,14 +88,26 @@ func (p *Peer) Adopted() int {
 
 // Listen reads the link until it ends, deals with offers and acknowledgements, and
 // gives every other message to handle. It returns why the link ended: io.EOF when
-// the peer is gone, net.ErrClosed after Close. By then every connection that was
-// under way has its verdict.
+// the peer is gone, net.ErrClosed after Close, [ErrMalformed] for a peer that says
+// what nobody understands. By then every connection that was under way has its
+// verdict.
 func (p *Peer) Listen(handle func(Message)) error {
+	var broken error
 	for {
 		m, err := p.Receive(0)
+		if errors.Is(err, ErrMalformed) && p.Finish() == nil {
+			// The end, but acknowledgements may be queued behind it: those connections
+			// are the peer's. It can write no more, so what is not there never comes.
+			broken = errors.Join(broken, err)
+			continue
+		}
 		if err != nil {
 			p.end()
-			return err
+			return cmp.Or(broken, err)
+		}
+		if broken != nil && m.Type != Ack {
+			m.discard()
+			continue
 		}
 		switch m.Type {
 		case Offer:
@@ -85,7 +120,7 @@ func (p *Peer) Listen(handle func(Message)) error {
 				p.receiver.logf("%v", err)
 			}
 		case Ack:
-			for _, s := range p.senders() {
+			for _, s := range p.all() {
 				s.acknowledge(m)
 			}
 		default:
@@ -94,16 +129,11 @@ func (p *Peer) Listen(handle func(Message)) error {
 	}
 }
 
-// senders are those that may wait for an answer.
-func (p *Peer) senders() (all []*Sender) {
+// all are the senders that may wait for an answer.
+func (p *Peer) all() []*Sender {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range []*Sender{p.sender, p.leaving} {
-		if s != nil {
-			all = append(all, s)
-		}
-	}
-	return all
+	return slices.Clone(p.senders)
 }
 
 // end decides what is under way.
@@ -111,7 +141,7 @@ func (p *Peer) end() {
 	p.mu.Lock()
 	p.ended = true
 	p.mu.Unlock()
-	for _, s := range p.senders() {
+	for _, s := range p.all() {
 		s.gone()
 		s.Close()
 	}

@@ -3,6 +3,7 @@ package handoff
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -32,20 +33,22 @@ type Sender struct {
 
 	mu    sync.Mutex // guards what follows
 	queue []*parcel
-	sent  []*batch // oldest first
-	limit int      // descriptors in one message
-	ended bool     // takes no more
-	err   error    // why it gave up
+	sent  []*batch  // oldest first
+	limit int       // descriptors in one message
+	due   []*parcel // decided, to be told when mu is free
+	ended bool      // takes no more
+	err   error     // why it gave up
 
 	moved, refused int
 }
 
 // parcel is one connection on its way.
 type parcel struct {
-	fd      int
+	fd      int // stays open until the verdict
 	item    Item
-	verdict chan bool
+	verdict func(moved bool) // called once, without a lock
 	decided bool
+	moved   bool
 }
 
 // batch is one message whose acknowledgement is awaited.
@@ -67,6 +70,9 @@ const (
 // bytes: it travels in one message with its descriptor.
 const MaxConnState = 64 << 10
 
+// ErrStalled is in the error of a sender whose peer lives but does not do its part.
+var ErrStalled = errors.New("handoff: the peer does not take connections")
+
 // NewSender starts a sender. bound is how long the peer may take for an
 // acknowledgement.
 func NewSender(l *Link, bound time.Duration) *Sender {
@@ -81,16 +87,34 @@ func NewSender(l *Link, bound time.Duration) *Sender {
 // hand passes a connection on and waits for the verdict: true if the peer has
 // it. The descriptor must stay open meanwhile.
 func (s *Sender) hand(fd int, it Item) bool {
-	p := &parcel{fd: fd, item: it, verdict: make(chan bool, 1)}
+	verdict := make(chan bool, 1)
+	s.enqueue(&parcel{fd: fd, item: it, verdict: func(moved bool) { verdict <- moved }})
+	return <-verdict
+}
+
+// enqueue passes connections on.
+func (s *Sender) enqueue(parcels ...*parcel) {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
-		return false
+		for _, p := range parcels {
+			p.verdict(false)
+		}
+		return
 	}
-	s.queue = append(s.queue, p)
+	s.queue = append(s.queue, parcels...)
 	s.mu.Unlock()
 	s.nudge()
-	return <-p.verdict
+}
+
+// unlock releases mu and tells those that have been decided under it.
+func (s *Sender) unlock() {
+	due := s.due
+	s.due = nil
+	s.mu.Unlock()
+	for _, p := range due {
+		p.verdict(p.moved)
+	}
 }
 
 func (s *Sender) nudge() {
@@ -116,7 +140,7 @@ func (s *Sender) run() {
 		case <-s.wake:
 		case <-overdue.C:
 			if s.patience() <= 0 {
-				s.giveUp(fmt.Errorf("no acknowledgement within %s", s.bound))
+				s.giveUp(fmt.Errorf("%w: no acknowledgement within %s", ErrStalled, s.bound))
 			}
 		case <-quit:
 			quit = nil
@@ -166,6 +190,9 @@ func (s *Sender) next() bool {
 	fds := make([]int, n)
 	for i, p := range b.parcels {
 		m.Items[i], fds[i] = p.item, p.fd
+		if i > 0 {
+			m.Items[i].shorten(b.parcels[i-1].item)
+		}
 	}
 	if err := s.link.send(m, fds); err != nil {
 		return s.unsent(b, err)
@@ -182,7 +209,7 @@ func (s *Sender) unsent(b *batch, err error) bool {
 		for _, p := range b.parcels {
 			s.decide(p, false)
 		}
-		s.mu.Unlock()
+		s.unlock()
 		return false
 	}
 	s.queue = append(b.parcels, s.queue...)
@@ -201,10 +228,13 @@ func (s *Sender) unsent(b *batch, err error) bool {
 	case tooBig || tooMany:
 		s.queue = s.queue[1:]
 		s.decide(b.parcels[0], false)
-		s.mu.Unlock()
+		s.unlock()
 		return true
 	}
 	s.mu.Unlock()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", ErrStalled, err)
+	}
 	s.giveUp(err)
 	return false
 }
@@ -219,18 +249,18 @@ func (s *Sender) drop(b *batch) {
 	}
 }
 
-// decide tells the owner of a connection. The caller holds mu.
+// decide notes a verdict, of which unlock tells. The caller holds mu.
 func (s *Sender) decide(p *parcel, moved bool) {
 	if p.decided {
 		return
 	}
-	p.decided = true
+	p.decided, p.moved = true, moved
+	s.due = append(s.due, p)
 	if moved {
 		s.moved++
 	} else {
 		s.refused++
 	}
-	p.verdict <- moved
 }
 
 // acknowledge takes an Ack.
@@ -245,8 +275,8 @@ func (s *Sender) acknowledge(m Message) {
 			break
 		}
 	}
-	s.mu.Unlock()
-	s.nudge()
+	s.nudge() // before the verdicts, which take their time
+	s.unlock()
 }
 
 // giveUp ends sending because the peer does not do its part. What it has not
@@ -258,7 +288,7 @@ func (s *Sender) giveUp(err error) {
 	}
 	s.refuseQueue()
 	waiting := len(s.sent)
-	s.mu.Unlock()
+	s.unlock()
 	if waiting > 0 {
 		_ = s.link.Finish()
 	}
@@ -276,7 +306,6 @@ func (s *Sender) refuseQueue() {
 // gone takes the end of the link: whatever is not acknowledged by now never is.
 func (s *Sender) gone() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.refuseQueue()
 	for _, b := range s.sent {
 		for _, p := range b.parcels {
@@ -285,6 +314,7 @@ func (s *Sender) gone() {
 	}
 	s.sent = nil
 	s.nudge()
+	s.unlock()
 }
 
 // Err tells why the sender gave up, if it did.
@@ -306,7 +336,7 @@ func (s *Sender) Counts() (moved, refused int) {
 func (s *Sender) Stop() {
 	s.mu.Lock()
 	s.refuseQueue()
-	s.mu.Unlock()
+	s.unlock()
 }
 
 // Close ends the sender and waits for its goroutine, which is until the peer has

@@ -15,10 +15,13 @@ import (
 // A sender that cannot send goes on in smaller messages, waits for room, or gives
 // up; no connection is without a verdict.
 func TestSenderThatCannotSend(t *testing.T) {
+	told := map[*parcel][]bool{}
 	parcels := func(n int) *batch {
 		b := &batch{seq: 7}
 		for range n {
-			b.parcels = append(b.parcels, &parcel{verdict: make(chan bool, 1)})
+			p := &parcel{}
+			p.verdict = func(moved bool) { told[p] = append(told[p], moved) }
+			b.parcels = append(b.parcels, p)
 		}
 		return b
 	}
@@ -54,9 +57,10 @@ func TestSenderThatCannotSend(t *testing.T) {
 			require.Equal(t, tc.limit, s.limit)
 			require.Equal(t, tc.gaveUp, errors.Is(s.Err(), tc.err))
 			for _, p := range b.parcels {
-				require.Equal(t, tc.refused, p.decided)
-				if p.decided {
-					require.False(t, <-p.verdict)
+				if tc.refused {
+					require.Equal(t, []bool{false}, told[p])
+				} else {
+					require.Empty(t, told[p])
 				}
 			}
 		})
@@ -68,14 +72,15 @@ func TestSenderThatCannotSend(t *testing.T) {
 func TestSenderDecidesOnce(t *testing.T) {
 	a, _ := links(t)
 	s := NewSender(a, time.Minute)
-	b := &batch{seq: 1, parcels: []*parcel{{verdict: make(chan bool, 1)}}}
+	var told []bool
+	b := &batch{seq: 1, parcels: []*parcel{{verdict: func(moved bool) { told = append(told, moved) }}}}
 	s.mu.Lock()
 	s.sent = append(s.sent, b)
 	s.mu.Unlock()
 	s.acknowledge(Message{Type: Ack, Seq: 1, Taken: []byte{1}})
 	s.gone()
 	require.False(t, s.unsent(b, io.ErrClosedPipe))
-	require.True(t, <-b.parcels[0].verdict)
+	require.Equal(t, []bool{true}, told)
 	require.False(t, s.hand(-1, Item{}), "it takes no more")
 	s.Close()
 	s.Close()

@@ -33,7 +33,7 @@ type rig struct {
 	ln *Listener
 }
 
-func serve(t *testing.T, srv *http.Server, address string) *rig {
+func serve(t testing.TB, srv *http.Server, address string) *rig {
 	t.Helper()
 	a, err := ParseAddress(address)
 	require.NoError(t, err)
@@ -89,7 +89,7 @@ const get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 
 // until waits for something that is not announced, at most for a while.
-func until(t *testing.T, what string, cond func() bool) {
+func until(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	require.Eventually(t, cond, 10*time.Second, time.Millisecond, what)
 }

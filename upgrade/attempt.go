@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 type attempt struct {
 	outcome   Outcome
 	link      *handoff.Link    // nil where there is none
+	remote    *os.File         // the child's end of it, until the child is ready
 	peer      *handoff.Peer    // the new generation at its other end
 	hello     *handoff.Message // of the new generation, once it has said it
 	committed bool             // the new generation has confirmed
@@ -24,10 +26,12 @@ type attempt struct {
 	returned  bool             // tableflip's Upgrade has returned
 	overdue   *time.Timer
 
-	taking  bool     // the takeover runs, in a goroutine of its own
-	took    bool     // it has begun, at some time
+	took    bool     // the takeover has begun, at some time
+	counted bool     // the account has begun
 	returns bool     // the new generation gives back what it has taken
-	failing *failure // carried out when the takeover has ended
+	moving  bool     // a goroutine takes over or back; what follows waits for its end
+	failing *failure // why the upgrade has failed
+	commits bool     // the upgrade has been committed
 
 	greeted, asked, over, handed time.Time // hello, takeover begun and ended, commit
 	account                      handoff.Account
@@ -46,6 +50,21 @@ func (a *attempt) pid() int {
 
 // moves tells whether the new generation can take connections and state.
 func (a *attempt) moves() bool { return a.hello != nil && a.hello.Moves() }
+
+// stays says why no connection moves to the new generation, or nothing.
+func (a *attempt) stays() string {
+	switch {
+	case a.moves():
+		return ""
+	case a.link == nil:
+		return "there is no link"
+	case a.hello == nil:
+		return "the new generation does not use the link"
+	case !a.hello.Speaks():
+		return fmt.Sprintf("no common protocol: the new generation speaks versions %v", a.hello.Versions)
+	}
+	return fmt.Sprintf("the new generation speaks versions %v of the protocol, this one %v", a.hello.Versions, handoff.ProtocolVersions)
+}
 
 // begin starts an upgrade.
 func (l *loop) begin(r request) {
@@ -88,17 +107,16 @@ func (l *loop) makeLink(a *attempt) error {
 		l.log.Warn().Err(err).Msg("upgrading without a link between the generations")
 		return nil
 	}
-	defer func() { _ = remote.Close() }() // tableflip has a duplicate
-	if err := link.Send(l.hello()); err != nil {
-		_ = link.Close()
-		return err
+	err = link.Send(l.hello())
+	if err == nil {
+		// The same key each time: tableflip cannot remove a file, but replace it. It
+		// duplicates the descriptor.
+		err = l.tableflip.AddFile(linkFile, remote)
 	}
-	// The same key each time: tableflip cannot remove a file, but replace it.
-	if err := l.tableflip.AddFile(linkFile, remote); err != nil {
-		_ = link.Close()
-		return fmt.Errorf("pass on link: %w", err)
+	if err != nil {
+		return errors.Join(fmt.Errorf("pass on link: %w", err), link.Close(), remote.Close())
 	}
-	a.link = link
+	a.link, a.remote = link, remote
 	a.peer = handoff.NewPeer(link, l.receiver(), l.cfg.HandoffTimeout)
 	l.listeners.Go(func() { l.listenSuccessor(a) })
 	return nil
@@ -128,15 +146,25 @@ func (p *Process) spawn() error {
 
 // fail ends an upgrade; this generation goes on.
 func (l *loop) fail(a *attempt, phase, reason string) {
-	if a.taking {
+	if a.moving {
 		a.failing = &failure{phase, reason} // its end is near: the link has ended
 		return
 	}
 	if a.took {
 		l.stay(a.peer)
-		if n := a.peer.Adopted(); n > 0 {
-			l.log.Info().Int("connections", n).Msg("taken back from the new generation")
+		back := a.peer.Adopted()
+		if moved, _ := a.peer.Counts(); moved > back {
+			l.log.Error().Int("connections", moved-back).Int("taken_back", back).Msg("connections lost with the new generation")
+		} else if back > 0 {
+			l.log.Info().Int("connections", back).Msg("taken back from the new generation")
 		}
+	}
+	if a.remote != nil {
+		// Offers that it has not read hold our connections open, closed or not.
+		if err := handoff.Purge(a.remote); err != nil {
+			l.log.Warn().Err(err).Msg("connections on their way to the new generation are closed late")
+		}
+		_ = a.remote.Close()
 	}
 	a.outcome.Result, a.outcome.Phase, a.outcome.Reason = Failed, phase, reason
 	a.outcome.Ended, a.outcome.To = time.Now(), a.pid()
@@ -177,6 +205,10 @@ func (l *loop) onUpgraded(a *attempt, err error) {
 		}
 		return
 	}
+	if a.remote != nil {
+		_ = a.remote.Close() // from here on the end of the file is the child's
+		a.remote = nil
+	}
 	l.spent = true // whatever comes: tableflip upgrades once
 	if l.stopping {
 		// The stop came in the moment of success: the new one has to go, too.
@@ -190,15 +222,26 @@ func (l *loop) onUpgraded(a *attempt, err error) {
 	case a.link == nil, a.hello == nil && a.gone, a.hello != nil && !a.hello.Speaks():
 		l.handOver(a) // it does not speak to us, and has told everyone before it was ready
 	case a.gone:
-		l.fail(a, "commit", "the new generation died after it was ready")
+		l.fail(a, "commit", a.diedReady())
 	default:
 		// Until it confirms that it serves under the PID file, this one accepts too.
 		wait := l.cfg.UpgradeTimeout
 		if a.hello == nil {
 			wait = helloTimeout // its greeting is on its way, or it has none
 		}
+		if a.overdue != nil {
+			a.overdue.Stop()
+		}
 		a.overdue = time.AfterFunc(wait, func() { l.post(evOverdue{a}) })
 	}
+}
+
+// diedReady says why a new generation failed that was ready.
+func (a *attempt) diedReady() string {
+	if a.reason != "" {
+		return a.reason
+	}
+	return "the new generation died after it was ready"
 }
 
 // explain makes tableflip's error a sentence, or lets the new process speak.
@@ -239,10 +282,15 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 				l.handOver(a)
 			}
 		case l.State() == Draining:
-			l.log.Error().Int("successor", a.pid()).Msg("the new generation is gone while this one drains: hastening, so that the service manager can restart the service")
-			l.hurry()
+			l.onSuccessorGone(a)
 		case a.returned && !a.committed:
-			l.fail(a, "commit", "the new generation died after it was ready")
+			l.fail(a, "commit", a.diedReady())
+		case !a.returned:
+			why := "it does not speak the protocol of the link"
+			if err := a.peer.Err(); err != nil {
+				why = err.Error()
+			}
+			l.onSuccessorStuck(a, why)
 		}
 	case m.Type == handoff.Hello:
 		a.hello = m
@@ -255,7 +303,7 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 	case m.Type == handoff.Takeover:
 		l.onTakeover(a)
 	case m.Type == handoff.GiveBack:
-		l.onGiveBack(a)
+		l.onGiveBack(a, m.Reason)
 	case m.Type == handoff.Failed:
 		a.reason = m.Reason
 	case m.Type == handoff.Committed:
@@ -266,8 +314,39 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 	}
 }
 
+// onSuccessorGone takes the end of the link while this generation drains.
+func (l *loop) onSuccessorGone(a *attempt) {
+	for _, s := range l.services {
+		s.server.Stay() // from here on clients are told to close
+	}
+	if err := a.peer.Err(); errors.Is(err, handoff.ErrStalled) {
+		l.log.Error().Err(err).Int("successor", a.pid()).Msg("connections move no more: the rest is drained here")
+		return
+	}
+	l.log.Error().Int("successor", a.pid()).Msg("the new generation is gone while this one drains: hastening, so that the service manager can restart the service")
+	l.hurry()
+}
+
+// onSuccessorStuck ends a new generation that is not ready yet and does not do its
+// part: it does not acknowledge, or what it says makes no sense, and this end of the
+// link has been shut (the other end has a descriptor here, so it is not its death);
+// or it has everything and does not commit.
+func (l *loop) onSuccessorStuck(a *attempt, why string) {
+	if a.reason == "" {
+		a.reason = "the new process was stuck and was killed: " + why
+	}
+	l.log.Error().Int("successor", a.pid()).Str("reason", a.reason).Msg("the new generation is stuck: it is killed")
+	if err := syscall.Kill(a.pid(), syscall.SIGKILL); err != nil {
+		l.log.Warn().Err(err).Msg("new generation not killed")
+	}
+}
+
 func (l *loop) onOverdue(a *attempt) {
-	if a != l.attempt || l.State() != Upgrading || a.committed {
+	if a != l.attempt || l.State() != Upgrading || a.committed || a.returns {
+		return
+	}
+	if !a.returned {
+		l.onSuccessorStuck(a, fmt.Sprintf("it has not committed within %s of the takeover", l.cfg.HandoffTimeout))
 		return
 	}
 	if a.hello != nil {
@@ -280,6 +359,9 @@ func (l *loop) onOverdue(a *attempt) {
 // only drains. It owns the PID file, the status and the service manager's
 // attention from now on.
 func (l *loop) handOver(a *attempt) {
+	if a.commits = true; a.moving {
+		return // a new generation that did not wait; ours is bounded
+	}
 	if a.overdue != nil {
 		a.overdue.Stop()
 	}
@@ -287,6 +369,9 @@ func (l *loop) handOver(a *attempt) {
 	a.handed = time.Now()
 	l.log.Info().Int("upgrade", a.outcome.Number).Int("successor", a.pid()).
 		Dur("after_ms", time.Since(a.outcome.Began)).Msg("upgrade committed: this generation drains")
+	if reason := a.stays(); reason != "" {
+		l.log.Warn().Str("reason", reason).Msg("connections do not move: this generation drains them")
+	}
 	l.watchdog = nil
 	if l.queued != nil {
 		r := *l.queued

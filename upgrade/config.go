@@ -51,9 +51,10 @@ type Config struct {
 	DrainTimeout time.Duration
 
 	// HandoffTimeout bounds the takeover: the time in which the connections that wait
-	// at a message boundary move to the new generation, and that in which it must
-	// acknowledge each batch. Those that have not moved then stay with the old
-	// generation, which drains them. Default 10 seconds.
+	// at a message boundary move to the new generation. Those that have not moved then
+	// stay with the old generation, which drains them. A new generation that does not
+	// acknowledge a batch within this time, or that does not commit within it when it
+	// has everything, is killed, and the upgrade has failed. Default 10 seconds.
 	HandoffTimeout time.Duration
 
 	// WarmUpTimeout bounds each warm-up hook and each stop hook. Default 30 seconds.

@@ -28,6 +28,10 @@ type (
 		a   *attempt
 		err error
 	}
+	evResumed struct { // this generation accepts again, and says so
+		a   *attempt
+		err error
+	}
 	evOverdue     struct{ a *attempt }               // the new generation has not confirmed in time
 	evReleased    struct{}                           // the old generation has let go of exclusive work
 	evBye         struct{ account *handoff.Account } // the old generation has drained

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
@@ -33,12 +34,13 @@ func (p *Process) letGo(ctx context.Context, o handoff.DrainOptions, a *attempt,
 	bounded, cancel := context.WithTimeout(ctx, p.cfg.DrainTimeout)
 	defer cancel()
 
-	errs := []error{p.park(bounded)}
+	errs := []error{p.park(bounded), p.closeListeners(bounded, last)}
 	if last || a == nil || !a.took {
 		a = a.drainedOnly(began, last)
+	}
+	if !a.counted { // with what was swept out of the queues
 		p.census(a)
 	}
-	errs = append(errs, p.closeListeners(bounded, last))
 
 	// Background work and connections end at the same time.
 	var all sync.WaitGroup
@@ -48,7 +50,7 @@ func (p *Process) letGo(ctx context.Context, o handoff.DrainOptions, a *attempt,
 		work[1] = p.exclusive.stop(bounded)
 		if a.link != nil && work[1] == nil {
 			// Not before they have returned; if they do not, our end will say it.
-			work[1] = a.link.Send(handoff.Message{Type: handoff.Released})
+			work[1] = a.tell(handoff.Message{Type: handoff.Released})
 		}
 	})
 	o.Timeout = max(0, p.cfg.DrainTimeout-time.Since(began))
@@ -60,7 +62,7 @@ func (p *Process) letGo(ctx context.Context, o handoff.DrainOptions, a *attempt,
 	p.account(a, slices.Concat(cuts...))
 	if a.link != nil && a.moves() {
 		p.sendState(a.link, true)
-		errs = append(errs, a.link.Send(handoff.Message{Type: handoff.Bye, Account: &a.account}))
+		errs = append(errs, a.tell(handoff.Message{Type: handoff.Bye, Account: &a.account}))
 	}
 
 	for i := len(p.stops) - 1; i >= 0 && ctx.Err() == nil; i-- {
@@ -69,6 +71,16 @@ func (p *Process) letGo(ctx context.Context, o handoff.DrainOptions, a *attempt,
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tell sends a message to the new generation. That one's end is no error of the
+// drain, and has been logged.
+func (a *attempt) tell(m handoff.Message) error {
+	err := a.link.Send(m)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return nil
+	}
+	return err
 }
 
 // drainedOnly is the attempt as the drain needs it where no connection has moved,
@@ -116,7 +128,7 @@ func (p *Process) account(a *attempt, cuts []handoff.Cut) {
 	}
 	n.Cut = len(cuts)
 	if a.peer != nil {
-		_, n.Refused = a.peer.Sender().Counts()
+		_, n.Refused = a.peer.Counts()
 	}
 	n.Phases = a.phases(time.Now())
 	if !n.Balances() {

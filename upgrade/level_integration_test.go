@@ -61,6 +61,28 @@ func children(t *testing.T, pid int) (n, zombies int) {
 	return n, zombies
 }
 
+// members are the living processes of a group. Whoever adopts those that have ended
+// reaps them in his own time.
+func members(t *testing.T, group int) (pids []int) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	require.NoError(t, err)
+	for _, s := range stats {
+		b, err := os.ReadFile(s)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		// pid (comm) state ppid pgrp … (proc(5)).
+		rest := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		if rest[2] == strconv.Itoa(group) && rest[0] != "Z" {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(s)))
+			require.NoError(t, err)
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 // TestI9_NothingIsLeftBehind upgrades two hundred times, with a failed upgrade now
 // and then, and finds the last generation no bigger than an early one.
 func TestI9_NothingIsLeftBehind(t *testing.T) {

@@ -108,6 +108,8 @@ func (l *loop) handle(e any) {
 		l.onSuccessor(e.a, e.m)
 	case evTakenOver:
 		l.onTakenOver(e.a, e.err)
+	case evResumed:
+		l.onResumed(e.a, e.err)
 	case evBye:
 		l.onBye(e.account)
 	case evOverdue:
@@ -247,6 +249,9 @@ func (l *loop) stop(why string) {
 			// Ends the new process, unless it is ready in this very moment: evUpgraded
 			// will tell.
 			l.tableflip.Stop()
+		}
+		if pid := l.attempt.pid(); first && l.attempt.returned && pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGTERM) // it serves in a moment, and would go on
 		}
 		if !first {
 			l.force()

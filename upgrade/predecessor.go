@@ -133,7 +133,11 @@ func (p *Process) giveBack(why error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
 	defer cancel()
-	err := o.peer.Send(handoff.Message{Type: handoff.GiveBack, Reason: why.Error()})
+	reason := why.Error()
+	if errors.Is(why, context.Canceled) {
+		reason = "it was told to stop"
+	}
+	err := o.peer.Send(handoff.Message{Type: handoff.GiveBack, Reason: reason})
 	if err == nil {
 		err = o.hears(ctx, o.resumed, 2*p.cfg.HandoffTimeout)
 	}
@@ -149,7 +153,7 @@ func (p *Process) giveBack(why error) {
 		r := s.server.Drain(ctx, p.drainOptions())
 		p.logCuts(r.Cut)
 	}
-	moved, refused := o.peer.Sender().Counts()
 	o.peer.StopSending()
+	moved, refused := o.peer.Counts()
 	p.log.Warn().Err(errors.Join(errs...)).Int("moved", moved).Int("refused", refused).Msg("connections given back to the previous generation")
 }

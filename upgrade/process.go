@@ -172,12 +172,18 @@ func (p *Process) openPIDFile() error {
 // is wrong with the link, the upgrade goes on without it.
 func (p *Process) greetParent() error {
 	f, err := p.tableflip.File(linkFile)
-	if err != nil || f == nil {
+	if err != nil {
 		return err
+	}
+	if f == nil {
+		if p.tableflip.HasParent() {
+			p.drainsOnly("it has passed no link", nil)
+		}
+		return nil
 	}
 	link, err := handoff.OpenLink(f)
 	if err != nil {
-		p.log.Warn().Err(err).Msg("no link to the previous generation")
+		p.drainsOnly("its link does not work", err)
 		return nil
 	}
 	m, err := link.Receive(helloTimeout)
@@ -187,16 +193,22 @@ func (p *Process) greetParent() error {
 	// It must know our versions even if we do not know its own.
 	err = errors.Join(err, link.Send(p.hello()))
 	if err != nil || !m.Speaks() {
-		p.log.Warn().Err(err).Ints("versions", m.Versions).Msg("no common protocol with the previous generation")
+		p.drainsOnly(fmt.Sprintf("no common protocol: it speaks versions %v", m.Versions), err)
 		_ = link.Close()
 		return nil
 	}
 	p.parent, p.parentMoves = link, m.Moves()
 	if !p.parentMoves {
-		p.log.Info().Ints("versions", m.Versions).Msg("the previous generation cannot hand over its connections: it drains them")
+		p.drainsOnly(fmt.Sprintf("it speaks versions %v of the protocol, this one %v", m.Versions, handoff.ProtocolVersions), nil)
 	}
 	p.log.Info().Str("build", m.Build).Int("parent_generation", m.Generation).Int("parent_pid", m.PID).Msg("hello from the previous generation")
 	return nil
+}
+
+// drainsOnly says, once in an upgrade, why the connections of the previous
+// generation do not come here.
+func (p *Process) drainsOnly(reason string, err error) {
+	p.log.Warn().Err(err).Str("reason", reason).Msg("connections do not move: the previous generation drains them")
 }
 
 func (p *Process) hello() handoff.Message {

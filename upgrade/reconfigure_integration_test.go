@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -102,22 +101,4 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 	require.Error(t, err)
 	require.Contains(t, said, "TLS certificate")
 	require.NotEqual(t, before, served())
-}
-
-// A stop in the middle of an upgrade ends both processes.
-func TestStopDuringAnUpgrade(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "holdfast")
-	install(t, build(t, "."), path)
-	cmd := load.Serve(path, dir, "127.0.0.1:0")
-	p := start(t, cmd)
-	install(t, build(t, "./testdata/releases/hangs"), path)
-	pid := signal(t, cmd.PIDFile, syscall.SIGUSR2)
-	var n int
-	require.Eventually(t, func() bool { n, _ = children(t, pid); return n == 1 }, 10*time.Second, time.Millisecond)
-	began := time.Now()
-	stop(t, p) // one SIGTERM; fails if a process is left, or the exit code is not 0
-	require.Less(t, time.Since(began), 20*time.Second, "long before the upgrade would have timed out")
-	_, err := os.Stat(cmd.PIDFile)
-	require.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -25,6 +25,7 @@ func (p *Process) takeOver(a *attempt) error {
 		return err
 	}
 	p.census(a)
+	a.counted = true
 	return p.moveTo(ctx, a.peer)
 }
 
@@ -62,48 +63,75 @@ func (p *Process) stay(peer *handoff.Peer) {
 
 // onTakeover takes the new generation's word that it accepts.
 func (l *loop) onTakeover(a *attempt) {
-	if a.taking || a.took || l.State() != Upgrading {
+	// A stop that has begun before kills the new generation.
+	if a.took || l.stopping || l.State() != Upgrading {
 		return
 	}
-	a.taking, a.took = true, true
+	a.moving, a.took = true, true
 	a.asked = time.Now()
 	l.manager.Status("upgrading: connections move to the new generation")
 	l.listeners.Go(func() { l.post(evTakenOver{a, l.takeOver(a)}) })
 }
 
 func (l *loop) onTakenOver(a *attempt, err error) {
-	a.taking = false
+	a.moving = false
 	a.over = time.Now()
-	if err != nil {
-		l.log.Warn().Err(err).Msg("takeover incomplete: the connections that have not moved are drained")
-	}
 	if a.failing != nil { // it died meanwhile
 		l.fail(a, a.failing.phase, a.failing.reason)
 		return
 	}
+	if err != nil {
+		l.log.Warn().Err(err).Msg("takeover incomplete: the connections that have not moved stay here")
+	}
 	if a.returns { // it has changed its mind meanwhile
-		l.onGiveBack(a)
+		l.takeBack(a)
 		return
 	}
-	moved, refused := a.peer.Sender().Counts()
+	moved, refused := a.peer.Counts()
 	l.log.Info().Int("connections", a.account.Open).Int("requests", a.account.Requests).
 		Int("moved", moved).Int("refused", refused).Dur("took_ms", a.over.Sub(a.asked)).Msg("taken over")
 	if err := a.link.Send(handoff.Message{Type: handoff.Over}); err != nil {
 		l.log.Warn().Err(err).Msg("end of the takeover not confirmed to the new generation")
 	}
-}
-
-// onGiveBack takes back what a new generation returns that does not commit.
-func (l *loop) onGiveBack(a *attempt) {
-	a.returns = true
-	if a.taking || l.State() != Upgrading {
+	if a.commits { // without waiting for that
+		l.handOver(a)
 		return
 	}
-	l.log.Warn().Msg("the new generation gives back what it has taken: this one accepts again")
+	if !a.returned {
+		// Nothing is left for it to do, and until it commits nobody accepts for certain.
+		a.overdue = time.AfterFunc(l.cfg.HandoffTimeout, func() { l.post(evOverdue{a}) })
+	}
+}
+
+// onGiveBack hears that the new generation does not commit, and returns what it has.
+func (l *loop) onGiveBack(a *attempt, reason string) {
+	if a.returns || l.State() != Upgrading {
+		return
+	}
+	a.returns = true
+	a.reason = "the new generation gave up: " + reason // it may say more, later
+	l.log.Warn().Str("reason", reason).Msg("the new generation gives back what it has taken: this one accepts again")
+	if !a.moving {
+		l.takeBack(a)
+	}
+}
+
+// takeBack accepts again and lets the new generation send.
+func (l *loop) takeBack(a *attempt) {
+	a.moving = true
 	l.listeners.Go(func() {
 		l.stay(a.peer)
-		if err := a.link.Send(handoff.Message{Type: handoff.Resumed}); err != nil {
-			l.log.Warn().Err(err).Msg("the new generation cannot give back")
-		}
+		l.post(evResumed{a, a.link.Send(handoff.Message{Type: handoff.Resumed})})
 	})
+}
+
+func (l *loop) onResumed(a *attempt, err error) {
+	a.moving = false
+	if a.failing != nil {
+		l.fail(a, a.failing.phase, a.failing.reason)
+		return
+	}
+	if err != nil {
+		l.log.Warn().Err(err).Msg("the new generation cannot give back")
+	}
 }
