@@ -1,9 +1,11 @@
 package routes
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"testing"
 
@@ -286,4 +288,24 @@ func TestChatMembersThatCannotMoveLeave(t *testing.T) {
 	m = b.open("/chat?room=r&name=m&since=1")
 	require.Equal(t, said{2, "r", "m", "2"}, m.hears())
 	m.bye()
+}
+
+// A member whose state this version cannot read is sent on: it can begin anew.
+func TestChatStateOfAnotherVersion(t *testing.T) {
+	g := newGeneration(t, Deps{})
+	server, client := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.resume[chatName](t.Context(), server, []byte("from the future"))
+		_ = server.Close()
+	}()
+	p := peer{t, client, bufio.NewReader(client)}
+	p.expectClose(1012)
+	p.send(closeFrame(1012, ""))
+	p.expectEOF()
+	<-done
+	line := g.lines.next(t, "resumed request")
+	require.Equal(t, "/chat", line["route"])
+	require.NotNil(t, line["error"])
 }

@@ -41,5 +41,6 @@
 // The package knows nothing of upgrades. What it needs of the process around it
 // are functions in [Deps]. Ready and Leaving are enough for a service that is
 // replaced; with Resume its WebSockets move to the next process, at a message
-// boundary, and their clients see nothing of it.
+// boundary, and their clients see nothing of it. State and Relay let the members of a
+// chat room do so one by one, while the room goes on.
 package routes

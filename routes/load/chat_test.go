@@ -63,7 +63,7 @@ func chatServer(t *testing.T, serve func(r *room)) *Runner {
 		serve(r)
 		seq = r.seq
 	})
-	r, err := New(Workload{Kind: Chat, Addr: addr, MaxRequests: 4, Pause: time.Millisecond, Timeout: 200 * time.Millisecond})
+	r, err := New(Workload{Kind: Chat, Addr: addr, MaxRequests: 4, Pause: time.Millisecond})
 	require.NoError(t, err)
 	name = r.workers[0].chat.room
 	return r
@@ -105,6 +105,9 @@ func TestChatFindsFault(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := chatServer(t, test.serve)
+			if test.want[Timeout] > 0 {
+				r.workers[0].Timeout = 200 * time.Millisecond
+			}
 			r.Start(t.Context())
 			tally := r.Wait()
 			c := tally.Total()
