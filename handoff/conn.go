@@ -230,7 +230,7 @@ func (c *Conn) retire() bool {
 // Only there: net/http takes a deadline that passes in the read which it keeps
 // going beside a handler for a client that has gone.
 func (c *Conn) kick() bool {
-	if !c.parked || c.kicked || c.transit || c.closed {
+	if !c.parked || c.kicked || c.closed || c.taken() {
 		return false
 	}
 	c.kicked = true
@@ -247,7 +247,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 		t = t.Add(c.late)
 	}
 	c.wanted = t
-	if c.kicked || c.transit || c.moved {
+	if c.kicked || c.taken() {
 		return nil // set when that is over
 	}
 	return c.socket.SetReadDeadline(c.readDeadline())

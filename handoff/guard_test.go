@@ -72,7 +72,9 @@ func TestI3_NobodyReadsWhatHasMoved(t *testing.T) {
 	here, far := connected(t)
 	_, err := far.Write([]byte(get))
 	require.NoError(t, err)
-	c := &Conn{socket: here, moved: true}
+	c := &Conn{socket: here, server: &Server{}, moved: true, parked: true}
+	require.Nil(t, c.offer(&Sender{}, &wave{}), "nor is it offered again")
+	require.False(t, c.kick())
 	n, err := c.read(make([]byte, 10))
 	require.NoError(t, err)
 	require.Zero(t, n)

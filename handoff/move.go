@@ -14,13 +14,19 @@ import (
 // cannot, or the other side has refused it. The caller holds mu.
 func (c *Conn) destination() *Sender {
 	to := c.server.mover.Load()
-	if to == nil || c.server.tls || c.multiplexed || c.stays == to || c.closed {
+	if to == nil || !c.fits(to) {
 		return nil
 	}
-	if c.state == http.StateHijacked && (!c.movable || c.told) {
-		return nil // its handler cannot, or has begun to take leave
-	}
 	return to
+}
+
+// fits tells whether the connection can move that way. The caller holds mu.
+func (c *Conn) fits(to *Sender) bool {
+	if c.server.tls || c.multiplexed || c.stays == to || c.closed {
+		return false
+	}
+	// The handler that has it may not be able to, or may have begun to take leave.
+	return c.state != http.StateHijacked || c.movable && !c.told
 }
 
 // offer lets the connection move if it waits at a boundary: it returns the parcel
@@ -28,12 +34,13 @@ func (c *Conn) destination() *Sender {
 // it itself. Either way w waits for what comes of it.
 func (c *Conn) offer(to *Sender, w *wave) *parcel {
 	c.mu.Lock()
-	if !c.parked || c.transit || c.kicked || c.destination() != to {
+	if !c.parked || c.kicked || c.taken() || !c.fits(to) {
 		c.mu.Unlock()
 		return nil
 	}
 	if c.state == http.StateHijacked {
-		if c.kick() {
+		// Before that it would not know where to go.
+		if c.destination() == to && c.kick() {
 			c.wave = w
 			w.add()
 		}
@@ -157,10 +164,13 @@ func descriptor(s socket) (int, error) {
 	return fd, err
 }
 
-// waveLength is how many connections may be under way: as many as keep the
-// sender's window full. With all of them at once a request that arrives meanwhile
-// would wait behind the whole crowd.
-const waveLength = maxUnanswered * maxFiles
+// A wave goes on in messages of waveStep connections, and at most waveLength are
+// under way: enough to keep both processes busy, and so few that a request which
+// arrives meanwhile on one of them does not wait for long.
+const (
+	waveStep   = 64
+	waveLength = 3 * waveStep
+)
 
 // wave is the connections that have been offered, until each has moved, has been
 // refused, or turned out to be busy.
@@ -216,10 +226,21 @@ func (s *Server) Move(ctx context.Context, to *Sender) error {
 	if err := SelfTest(); err != nil {
 		return err
 	}
+	// Connections in use are served here as long as the many idle ones keep the peer
+	// busy: what comes to a boundary meanwhile does not queue behind them.
+	err := s.sweep(ctx, to)
 	s.mover.Store(to)
+	if err != nil {
+		return err
+	}
+	return s.sweep(ctx, to)
+}
+
+// sweep hands over every connection that waits at a boundary.
+func (s *Server) sweep(ctx context.Context, to *Sender) error {
 	var w wave
-	for some := range slices.Chunk(s.snapshot(), maxFiles) {
-		if err := w.wait(ctx, waveLength-maxFiles); err != nil {
+	for some := range slices.Chunk(s.snapshot(), waveStep) {
+		if err := w.wait(ctx, waveLength-waveStep); err != nil {
 			return err
 		}
 		var parcels []*parcel
