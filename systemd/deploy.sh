@@ -163,8 +163,10 @@ timeout=$(seconds "$timeout")
 verify_timeout=$(seconds "$verify_timeout")
 root=$(realpath -m -- "$root")
 staging="$root/releases/.new.$$" lock="$root/.deploy.lock"
+switch="$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/deploy-switch.sh"
+[ -r "$switch" ] || die 2 "$switch is missing: it belongs beside this file"
 # shellcheck source-path=SCRIPTDIR source=deploy-switch.sh
-. "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/deploy-switch.sh"
+. "$switch"
 
 mib() { echo "$((($1 + 52428) / 104857 / 10)).$((($1 + 52428) / 104857 % 10)) MiB"; }
 
