@@ -125,7 +125,7 @@ give_back() {
   local runs
   [ "$failed" != verify ] || live=1
   journal back || : # a full disk does not keep the link from being put back
-  point "$previous" && settle || return 1
+  { point "$previous" && settle; } || return 1
   runs=$(served)
   [ "$runs" != "$release" ] || live=1
   if ! alive || { [ "$runs" != "$previous" ] && [ -n "$runs$live" ]; }; then
@@ -135,7 +135,7 @@ give_back() {
   [ -z "$runs" ] || [ "$runs" = "$previous" ] || return 1
   [ "$kind" != deploy ] || discard "$release"
   release=$previous previous=$earlier failed=''
-  journal ended
+  journal ended || say "that could not be noted: the next run will find it out"
 }
 
 # repair makes the state consistent that a run has left which did not come to its end.
