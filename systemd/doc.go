@@ -61,5 +61,6 @@
 //     why holdfast.service has an ExecStop= that does.
 //   - $WATCHDOG_PID names the first generation. It is removed and $WATCHDOG_USEC is
 //     kept, so that every later generation knows that it must ping:
-//     sd_watchdog_enabled(3).
+//     sd_watchdog_enabled(3). READY=1 carries a WATCHDOG=1: the manager's clock goes on
+//     through an upgrade, and the next generation's first ping may be too late for it.
 package systemd

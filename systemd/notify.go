@@ -50,9 +50,14 @@ func New() *Notifier {
 
 // Ready says that the process pid serves now, after a start or an upgrade, and
 // returns when the manager has read it. From then on the manager follows pid.
-// An error says that this is not certain.
+// An error says that this is not certain. It is a ping, too: where upgrades follow
+// each other fast, no generation is there when its first one is due.
 func (n *Notifier) Ready(status string, pid int) error {
-	if err := n.send("MAINPID="+strconv.Itoa(pid), daemon.SdNotifyReady, statusField(status)); err != nil {
+	ping := ""
+	if n.watchdog > 0 {
+		ping = daemon.SdNotifyWatchdog
+	}
+	if err := n.send("MAINPID="+strconv.Itoa(pid), daemon.SdNotifyReady, ping, statusField(status)); err != nil {
 		return err
 	}
 	return n.Barrier()

@@ -167,6 +167,7 @@ func TestReadyWaitsForTheBarrier(t *testing.T) {
 		t.Run(name[:1], func(t *testing.T) {
 			m := newManager(t, name)
 			n := New()
+			n.watchdog = time.Second
 			release := make(chan struct{})
 			confirm := sync.OnceFunc(func() { close(release) })
 			texts, wait := m.serve(release)
@@ -175,7 +176,7 @@ func TestReadyWaitsForTheBarrier(t *testing.T) {
 			wg.Go(func() { done <- n.Ready("serving", 4711) })
 			defer func() { confirm(); wait(); wg.Wait() }()
 			require.Equal(t, []string{
-				"MAINPID=4711\nREADY=1\nSTATUS=serving with 0 files",
+				"MAINPID=4711\nREADY=1\nWATCHDOG=1\nSTATUS=serving with 0 files",
 				"BARRIER=1 with 1 files",
 			}, <-texts)
 			select {

@@ -59,7 +59,7 @@ func installUnit(t *testing.T, dir string) {
 func build(t *testing.T, dir, name string) string {
 	t.Helper()
 	out := filepath.Join(dir, name)
-	cmd := exec.Command("go", "build", "-ldflags", "-X main.build="+name, "-o", out, ".")
+	cmd := exec.Command("go", "build", "-ldflags", "-s -w -X main.build="+name, "-o", out, ".")
 	cmd.Dir = ".."
 	b, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", b)
