@@ -186,6 +186,12 @@ func (l *loop) fail(a *attempt, phase, reason string) {
 		a.overdue.Stop()
 	}
 	l.attempt = nil
+	// The new one may have come as far as that.
+	if l.pid != nil && !l.pid.names() {
+		if err := l.pid.write(); err != nil {
+			l.log.Error().Err(err).Msg("PID file not restored")
+		}
+	}
 	l.log.Error().Int("upgrade", a.outcome.Number).Str("phase", phase).Str("reason", reason).
 		Dur("after_ms", a.outcome.Ended.Sub(a.outcome.Began)).Msg("upgrade failed: this generation goes on")
 	if l.stopping {
@@ -193,12 +199,6 @@ func (l *loop) fail(a *attempt, phase, reason string) {
 		return
 	}
 	l.enter(Serving)
-	// The new one may have come as far as that.
-	if l.pid != nil && !l.pid.names() {
-		if err := l.pid.write(); err != nil {
-			l.log.Error().Err(err).Msg("PID file not restored")
-		}
-	}
 	l.publish()
 	l.manager.Resumed(fmt.Sprintf("serving, generation %d; upgrade failed: %s", l.generation, reason), os.Getpid())
 	l.next()

@@ -65,7 +65,7 @@ func (m *mortal) start(busy, idle int) {
 }
 
 func (m *mortal) workload(busy int) load.Workload {
-	return load.Workload{Kind: load.Echo, Conns: busy, Pause: 5 * time.Millisecond, Addr: m.Addr("http")}
+	return load.Workload{Kind: load.Echo, Conns: busy, Pause: 20 * time.Millisecond, Addr: m.Addr("http")}
 }
 
 // hold keeps the next takeover from its end until the new generation is dead, or, if
@@ -117,6 +117,9 @@ func events(t *testing.T, path, message string) (found []event) {
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
 	for line := range strings.Lines(string(b)) {
+		if !strings.Contains(line, message) {
+			continue // most are of the access log
+		}
 		var e event
 		if json.Unmarshal([]byte(line), &e) == nil && e.Message == message {
 			found = append(found, e)
