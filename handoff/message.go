@@ -58,6 +58,10 @@ const (
 	GiveBack MessageType = "give-back"
 	// Resumed answers GiveBack: the old process accepts again and takes offers.
 	Resumed MessageType = "resumed"
+	// Report is the old process's view of the upgrade after the commit, or of its drain.
+	Report MessageType = "report"
+	// Hurry asks the old process to end its drain soon.
+	Hurry MessageType = "hurry"
 	// Bye is the old process's last word, with its account of the connections.
 	Bye MessageType = "bye"
 )
@@ -82,7 +86,7 @@ type Message struct {
 	Size    int64    `json:"size,omitempty"`    // state: bytes
 	Sum     uint32   `json:"sum,omitempty"`     // state: CRC-32C
 	Final   bool     `json:"final,omitempty"`   // state: what came after the first blob
-	Data    []byte   `json:"data,omitempty"`    // relay
+	Data    []byte   `json:"data,omitempty"`    // relay, report
 	Account *Account `json:"account,omitempty"` // bye
 
 	files []int // descriptors that came along; the receiver's to close

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/control"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // attempt is one upgrade, seen from the old generation.
@@ -23,6 +25,9 @@ type attempt struct {
 	gone      bool             // its end of the link is closed
 	returned  bool             // tableflip's Upgrade has returned
 	overdue   *time.Timer
+	waiters   []chan<- control.Answer // who asked for it
+	stderr    *capture                // what the new process writes; nil: not captured
+	conceded  chan struct{}           // closed when the new generation has the last word
 
 	taking  bool     // the takeover runs, in a goroutine of its own
 	took    bool     // it has begun, at some time
@@ -34,7 +39,10 @@ type attempt struct {
 }
 
 // failure is why an upgrade failed.
-type failure struct{ phase, reason string }
+type failure struct {
+	phase  report.Phase
+	reason string
+}
 
 // pid is the new generation's, or 0 while it is not known.
 func (a *attempt) pid() int {
@@ -51,16 +59,15 @@ func (a *attempt) moves() bool { return a.hello != nil && a.hello.Moves() }
 func (l *loop) begin(r request) {
 	now := time.Now()
 	a := &attempt{outcome: Outcome{
-		Number: 1, Result: Running, From: os.Getpid(), Requested: r.at, Began: now,
-	}}
-	if l.outcome != nil {
-		a.outcome.Number = l.outcome.Number + 1
-	}
+		Number: l.number(), Result: Running, Phase: report.Spawn,
+		From: os.Getpid(), FromGeneration: l.generation, FromBuild: l.cfg.Build,
+		By: r.by, Forced: r.force, Requested: r.at, Began: now,
+	}, waiters: r.waiters}
 	l.attempt = a
 	l.outcome = &a.outcome
 	l.enter(Upgrading)
 	l.publish()
-	l.log.Info().Int("upgrade", a.outcome.Number).Str("signal", r.signal).Msg("upgrade begins")
+	l.log.Info().Int("upgrade", a.outcome.Number).Str("by", r.by).Str("signal", r.signal).Msg("upgrade begins")
 	l.manager.Reloading("upgrading: a new generation starts", l.cfg.UpgradeTimeout)
 
 	if l.spent {
@@ -76,6 +83,7 @@ func (l *loop) begin(r request) {
 		l.fail(a, "spawn", err.Error())
 		return
 	}
+	l.captureStderr(a)
 	l.log.Debug().Str("binary", path).Msg("starting the new generation")
 	l.listeners.Go(func() { l.post(evUpgraded{a, l.spawn()}) })
 }
@@ -127,12 +135,15 @@ func (p *Process) spawn() error {
 }
 
 // fail ends an upgrade; this generation goes on.
-func (l *loop) fail(a *attempt, phase, reason string) {
+func (l *loop) fail(a *attempt, phase report.Phase, reason string) {
 	if a.taking {
 		a.failing = &failure{phase, reason} // its end is near: the link has ended
 		return
 	}
 	if a.took {
+		if phase == report.Start { // which has ended, then
+			phase = a.outcome.Phase
+		}
 		l.stay(a.peer)
 		if n := a.peer.Adopted(); n > 0 {
 			l.log.Info().Int("connections", n).Msg("taken back from the new generation")
@@ -140,6 +151,8 @@ func (l *loop) fail(a *attempt, phase, reason string) {
 	}
 	a.outcome.Result, a.outcome.Phase, a.outcome.Reason = Failed, phase, reason
 	a.outcome.Ended, a.outcome.To = time.Now(), a.pid()
+	a.outcome.Durations = a.phasesUntilFailure()
+	a.outcome.Stderr = a.stderr.finish()
 	if a.link != nil {
 		_ = a.link.Close()
 		// tableflip drops the child's end when the next one replaces it, without
@@ -150,8 +163,12 @@ func (l *loop) fail(a *attempt, phase, reason string) {
 		a.overdue.Stop()
 	}
 	l.attempt = nil
-	l.log.Error().Int("upgrade", a.outcome.Number).Str("phase", phase).Str("reason", reason).
+	l.log.Error().Int("upgrade", a.outcome.Number).Str("phase", string(phase)).Str("reason", reason).
 		Dur("after_ms", a.outcome.Ended.Sub(a.outcome.Began)).Msg("upgrade failed: this generation goes on")
+	l.record(report.Ended, a.outcome)
+	final := a.outcome
+	reply(a.waiters, control.Answer{Outcome: &final})
+	a.waiters = nil
 	if l.stopping {
 		l.beginStop()
 		return
@@ -247,7 +264,8 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 	case m.Type == handoff.Hello:
 		a.hello = m
 		a.greeted = time.Now()
-		a.outcome.To = m.PID
+		a.outcome.To, a.outcome.ToGeneration, a.outcome.ToBuild = m.PID, m.Generation, m.Build
+		l.stand(a, report.Start)
 		l.log.Info().Str("build", m.Build).Int("successor", m.PID).Msg("hello from the new generation")
 		if a.overdue != nil && m.Speaks() {
 			a.overdue.Reset(l.cfg.UpgradeTimeout)
@@ -256,6 +274,8 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 		l.onTakeover(a)
 	case m.Type == handoff.GiveBack:
 		l.onGiveBack(a)
+	case m.Type == handoff.Hurry:
+		l.onHurry()
 	case m.Type == handoff.Failed:
 		a.reason = m.Reason
 	case m.Type == handoff.Committed:
@@ -288,6 +308,7 @@ func (l *loop) handOver(a *attempt) {
 	l.log.Info().Int("upgrade", a.outcome.Number).Int("successor", a.pid()).
 		Dur("after_ms", time.Since(a.outcome.Began)).Msg("upgrade committed: this generation drains")
 	l.watchdog = nil
+	l.concede(a)
 	if l.queued != nil {
 		r := *l.queued
 		l.queued = nil

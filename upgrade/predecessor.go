@@ -49,11 +49,15 @@ func (p *Process) listenPredecessor(ctx context.Context) {
 				p.relays.receive(m)
 			case handoff.Released:
 				p.post(evReleased{})
+			case handoff.Report:
+				p.onReportMessage(m)
 			case handoff.Bye:
 				p.post(evBye{m.Account})
 			}
 		})
 		p.relays.detach(o.peer)
+		// Before anything is written: nobody may read the pipe any more.
+		restoreStderr(true)
 		close(o.gone)
 		p.post(evReleased{})
 	}
