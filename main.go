@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-go/holdfast/routes"
 	"github.com/holdfast-go/holdfast/routes/demo"
 	"github.com/holdfast-go/holdfast/upgrade"
+	"github.com/holdfast-go/holdfast/upgrade/control/cli"
 	"github.com/holdfast-go/holdfast/upgrade/settings"
 )
 
@@ -35,24 +36,32 @@ const (
 )
 
 type commands struct {
-	Serve   serve   `cmd:"" help:"Serve, and replace the binary on SIGUSR2 without losing a request."`
-	Check   check   `cmd:"" help:"Check settings, files and certificates as 'serve' would use them; bind nothing."`
-	Wait    wait    `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`
-	Demo    demonst `cmd:"" name:"demo" help:"Watch it: a server under load, upgraded five times, and every request counted."`
-	Version version `cmd:"" help:"Print the version."`
+	Serve   serve       `cmd:"" help:"Serve, and replace the binary on SIGUSR2 without losing a request."`
+	Check   check       `cmd:"" help:"Check settings, files and certificates as 'serve' would use them; bind nothing."`
+	Upgrade cli.Upgrade `cmd:"" help:"Upgrade a running service and wait for the outcome."`
+	Status  cli.Status  `cmd:"" help:"Show what a running service does."`
+	Reports cli.Reports `cmd:"" help:"Show the last upgrades of a service."`
+	Wait    wait        `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`
+	Demo    demonst     `cmd:"" name:"demo" help:"Watch it: a server under load, upgraded five times, and every request counted."`
+	Version version     `cmd:"" help:"Print the version."`
 }
 
+// terminal is looked at first of all: later, standard error may be a pipe.
+var terminal = isatty.IsTerminal(os.Stderr.Fd())
+
 func main() {
+	upgrade.CaptureStderr()
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run maps errors to exit codes; each is one line on stderr.
+// run maps errors to exit codes; each is one line on stderr, with a quotation below
+// where a new process has said why it failed.
 func run(args []string, stdout, stderr io.Writer) int {
 	if build == "" {
 		build = upgrade.Revision()
 	}
-	var cli commands
-	parser, err := kong.New(&cli,
+	var all commands
+	parser, err := kong.New(&all,
 		kong.Name("holdfast"),
 		kong.Description("Holdfast replaces the binary under a running Gin service without one client noticing."),
 		kong.DefaultEnvars("HOLDFAST"),
@@ -92,7 +101,7 @@ func (s *serve) Run() error {
 		return err
 	}
 	cfg := s.Server.Config()
-	cfg.Log, cfg.ReopenLog, cfg.Build = &log, reopen, build
+	cfg.Log, cfg.ReopenLog, cfg.Build, cfg.AdminToken = &log, reopen, build, token
 	p, err := upgrade.New(cfg)
 	if err != nil {
 		return err
@@ -124,7 +133,7 @@ func logger(s *settings.Server) (zerolog.Logger, func() error, error) {
 		}
 		w, reopen = f, f.Reopen
 	}
-	if s.LogFormat == "console" || (s.LogFormat == "auto" && s.LogFile == "" && isatty.IsTerminal(os.Stderr.Fd())) {
+	if s.LogFormat == "console" || (s.LogFormat == "auto" && s.LogFile == "" && terminal) {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
 	}
 	zerolog.TimeFieldFormat = time.RFC3339Nano
@@ -161,8 +170,7 @@ func (w *wait) Run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "upgrade %d succeeded: pid %d serves in place of pid %d, after %s\n",
-		o.Number, o.To, o.From, o.Ended.Sub(o.Requested).Round(time.Millisecond))
+	_, err = fmt.Fprintln(out, o)
 	return err
 }
 

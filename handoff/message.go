@@ -66,6 +66,10 @@ const (
 	// Abort tells the new process that the service is to stop: it gives back what it
 	// has and exits.
 	Abort MessageType = "abort"
+	// Report is the old process's view of the upgrade after the commit, or of its drain.
+	Report MessageType = "report"
+	// Hurry asks the old process to end its drain soon.
+	Hurry MessageType = "hurry"
 	// Bye is the old process's last word, with its account of the connections.
 	Bye MessageType = "bye"
 )
@@ -93,7 +97,7 @@ type Message struct {
 	Size    int64    `json:"size,omitempty"`    // state: bytes
 	Sum     uint32   `json:"sum,omitempty"`     // state: CRC-32C
 	Final   bool     `json:"final,omitempty"`   // state: what came after the first blob
-	Data    []byte   `json:"data,omitempty"`    // relay, figures
+	Data    []byte   `json:"data,omitempty"`    // relay, figures, report
 	Account *Account `json:"account,omitempty"` // bye
 
 	files []int // descriptors that came along; the receiver's to close

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/control"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // attempt is one upgrade, seen from the old generation.
@@ -20,12 +22,14 @@ type attempt struct {
 	peer      *handoff.Peer    // the new generation at its other end
 	hello     *handoff.Message // of the new generation, once it has said it
 	committed bool             // the new generation has confirmed
-	phase     string           // where the new generation is
 	reason    string           // why the new generation gave up, in its own words
 	err       error            // of tableflip's Upgrade
 	gone      bool             // its end of the link is closed
 	returned  bool             // tableflip's Upgrade has returned
 	overdue   *time.Timer
+	waiters   []chan<- control.Answer // who asked for it
+	stderr    *capture                // what the new process writes; nil: not captured
+	conceded  chan struct{}           // closed when the new generation has the last word
 
 	took    bool     // the takeover has begun, at some time
 	counted bool     // the account has begun
@@ -39,7 +43,10 @@ type attempt struct {
 }
 
 // failure is why an upgrade failed.
-type failure struct{ phase, reason string }
+type failure struct {
+	phase  report.Phase
+	reason string
+}
 
 // pid is the new generation's, or 0 while it is not known.
 func (a *attempt) pid() int {
@@ -55,8 +62,16 @@ func (a *attempt) moves() bool { return a.hello != nil && a.hello.Moves() }
 // failedIn notes where the new generation says that it gave up.
 func (a *attempt) failedIn(phase string) {
 	if phase != "" {
-		a.phase = phase
+		a.outcome.Phase = report.Phase(phase)
 	}
+}
+
+// at is where the new process is, from its start on.
+func (a *attempt) at() report.Phase {
+	if a.outcome.Phase == report.Spawn {
+		return report.Start
+	}
+	return a.outcome.Phase
 }
 
 // stays says why no connection moves to the new generation, or nothing.
@@ -77,32 +92,32 @@ func (a *attempt) stays() string {
 // begin starts an upgrade.
 func (l *loop) begin(r request) {
 	now := time.Now()
-	a := &attempt{phase: phaseStart, outcome: Outcome{
-		Number: 1, Result: Running, From: os.Getpid(), Requested: r.at, Began: now,
-	}}
-	if l.outcome != nil {
-		a.outcome.Number = l.outcome.Number + 1
-	}
+	a := &attempt{outcome: Outcome{
+		Number: l.number(), Result: Running, Phase: report.Spawn,
+		From: os.Getpid(), FromGeneration: l.generation, FromBuild: l.cfg.Build,
+		By: r.by, Forced: r.force, Requested: r.at, Began: now,
+	}, waiters: r.waiters}
 	l.attempt = a
 	l.outcome = &a.outcome
 	l.enter(Upgrading)
 	l.publish()
-	l.log.Info().Int("upgrade", a.outcome.Number).Str("signal", r.signal).Msg("upgrade begins")
+	l.log.Info().Int("upgrade", a.outcome.Number).Str("by", r.by).Str("signal", r.signal).Msg("upgrade begins")
 	l.manager.Reloading("upgrading: a new generation starts", l.cfg.bound())
 
 	if l.spent {
-		l.fail(a, phaseSpawn, "an earlier successor died after it had taken over, and tableflip permits no second one: restart the service")
+		l.fail(a, report.Spawn, "an earlier successor died after it had taken over, and tableflip permits no second one: restart the service")
 		return
 	}
 	path, err := preflight()
 	if err != nil {
-		l.fail(a, phaseSpawn, err.Error())
+		l.fail(a, report.Spawn, err.Error())
 		return
 	}
 	if err := l.makeLink(a); err != nil {
-		l.fail(a, phaseSpawn, err.Error())
+		l.fail(a, report.Spawn, err.Error())
 		return
 	}
+	l.captureStderr(a)
 	l.log.Debug().Str("binary", path).Msg("starting the new generation")
 	l.listeners.Go(func() { l.post(evUpgraded{a, l.spawn()}) })
 }
@@ -153,7 +168,7 @@ func (p *Process) spawn() error {
 }
 
 // fail ends an upgrade; this generation goes on.
-func (l *loop) fail(a *attempt, phase, reason string) {
+func (l *loop) fail(a *attempt, phase report.Phase, reason string) {
 	if a.moving {
 		a.failing = &failure{phase, reason} // its end is near: the link has ended
 		return
@@ -176,6 +191,8 @@ func (l *loop) fail(a *attempt, phase, reason string) {
 	}
 	a.outcome.Result, a.outcome.Phase, a.outcome.Reason = Failed, phase, reason
 	a.outcome.Ended, a.outcome.To = time.Now(), a.pid()
+	a.outcome.Durations = a.phasesUntilFailure()
+	a.outcome.Stderr = a.stderr.finish()
 	if a.link != nil {
 		_ = a.link.Close()
 		// tableflip drops the child's end when the next one replaces it, without
@@ -192,8 +209,12 @@ func (l *loop) fail(a *attempt, phase, reason string) {
 			l.log.Error().Err(err).Msg("PID file not restored")
 		}
 	}
-	l.log.Error().Int("upgrade", a.outcome.Number).Str("phase", phase).Str("reason", reason).
+	l.log.Error().Int("upgrade", a.outcome.Number).Str("phase", string(phase)).Str("reason", reason).
 		Dur("after_ms", a.outcome.Ended.Sub(a.outcome.Began)).Msg("upgrade failed: this generation goes on")
+	l.record(report.Ended, a.outcome)
+	final := a.outcome
+	reply(a.waiters, control.Answer{Outcome: &final})
+	a.waiters = nil
 	if l.stopping {
 		l.beginStop()
 		return
@@ -209,7 +230,7 @@ func (l *loop) onUpgraded(a *attempt, err error) {
 	if a.err = err; err != nil {
 		// What it said before it died is in the link; after that comes evSuccessor.
 		if a.link == nil || a.gone || a.link.Finish() != nil {
-			l.fail(a, a.phase, l.explain(a))
+			l.fail(a, a.at(), l.explain(a))
 		}
 		return
 	}
@@ -230,7 +251,7 @@ func (l *loop) onUpgraded(a *attempt, err error) {
 	case a.link == nil, a.hello == nil && a.gone, a.hello != nil && !a.hello.Speaks():
 		l.handOver(a) // it does not speak to us, and has told everyone before it was ready
 	case a.gone:
-		l.fail(a, phaseCommit, a.diedReady())
+		l.fail(a, report.Commit, a.diedReady())
 	default:
 		// Until it confirms that it serves under the PID file, this one accepts too.
 		wait := l.cfg.UpgradeTimeout
@@ -283,7 +304,7 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 		a.gone = true
 		switch {
 		case a.returned && a.err != nil:
-			l.fail(a, a.phase, l.explain(a))
+			l.fail(a, a.at(), l.explain(a))
 		case a.hello == nil || !a.hello.Speaks():
 			// Closed by one that does not know the link: no news of its life.
 			if a.returned && l.State() == Upgrading {
@@ -292,7 +313,7 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 		case l.State() == Draining:
 			l.onSuccessorGone(a)
 		case a.returned && !a.committed:
-			l.fail(a, phaseCommit, a.diedReady())
+			l.fail(a, report.Commit, a.diedReady())
 		case !a.returned:
 			why := "it does not speak the protocol of the link"
 			if err := a.peer.Err(); err != nil {
@@ -303,7 +324,8 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 	case m.Type == handoff.Hello:
 		a.hello = m
 		a.greeted = time.Now()
-		a.outcome.To = m.PID
+		a.outcome.To, a.outcome.ToGeneration, a.outcome.ToBuild = m.PID, m.Generation, m.Build
+		l.stand(a, report.Start)
 		l.log.Info().Str("build", m.Build).Int("successor", m.PID).Msg("hello from the new generation")
 		if a.overdue != nil && m.Speaks() {
 			a.overdue.Reset(l.cfg.UpgradeTimeout)
@@ -313,7 +335,9 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 	case m.Type == handoff.GiveBack:
 		l.onGiveBack(a, m)
 	case m.Type == handoff.Phase:
-		l.onPhase(a, m.Phase)
+		l.onPhase(a, report.Phase(m.Phase))
+	case m.Type == handoff.Hurry:
+		l.onHurry()
 	case m.Type == handoff.Failed:
 		a.reason = m.Reason
 		a.failedIn(m.Phase)
@@ -384,6 +408,7 @@ func (l *loop) handOver(a *attempt) {
 		l.log.Warn().Str("reason", reason).Msg("connections do not move: this generation drains them")
 	}
 	l.watchdog = nil
+	l.concede(a)
 	if l.queued != nil {
 		r := *l.queued
 		l.queued = nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"path/filepath"
 	"runtime/debug"
 	"time"
@@ -22,6 +23,7 @@ const (
 	DefaultStopLinger     = time.Second
 	DefaultHandoffTimeout = 10 * time.Second
 	DefaultCanaryShare    = 0.5
+	DefaultForceDrain     = 5 * time.Second
 )
 
 // Config says how a service runs. Only an address is required, and that only by
@@ -39,6 +41,19 @@ type Config struct {
 	// reads. Empty: none of them.
 	PIDFile string
 
+	// Admin is what the admin listener listens on, where an operator asks for the status
+	// and for upgrades: "unix:PATH", several if need be, and at most one "HOST:PORT" of
+	// this machine itself. Package [control] has the requests. Default: the Unix socket
+	// PIDFile.admin, where there is a PID file; "none" turns it off.
+	Admin []string
+	// AdminToken is the bearer token that changes over TCP need; empty refuses them.
+	AdminToken string
+
+	// StateDir is the directory of the reports on the last upgrades, for example one that
+	// outlives the service's stop. Default: that of the PID file; the file is
+	// PIDFile.reports. With neither, reports are in memory.
+	StateDir string
+
 	// TLSCertFile and TLSKeyFile make [Run] serve TLS with HTTP/2. PEM; each generation
 	// reads them anew.
 	TLSCertFile, TLSKeyFile string
@@ -52,6 +67,10 @@ type Config struct {
 	// then what still runs is cut and logged. Default 30 seconds. Connections on
 	// which nothing arrives are closed spread over its second half.
 	DrainTimeout time.Duration
+
+	// ForceDrain bounds what is left of a drain when an upgrade is requested that shall
+	// not wait for its end ("holdfast upgrade --force"). Default 5 seconds.
+	ForceDrain time.Duration
 
 	// HandoffTimeout bounds the takeover: the time in which the connections that wait
 	// at a message boundary move to the new generation. Those that have not moved then
@@ -124,6 +143,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"WarmUpTimeout", &c.WarmUpTimeout, DefaultWarmUpTimeout},
 		{"HandoffTimeout", &c.HandoffTimeout, DefaultHandoffTimeout},
 		{"GateTimeout", &c.GateTimeout, health.DefaultGateDeadline},
+		{"ForceDrain", &c.ForceDrain, DefaultForceDrain},
 	} {
 		if *d.value < 0 {
 			return c, fmt.Errorf("upgrade: %s is %s: want a positive duration", d.name, *d.value)
@@ -151,6 +171,13 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("upgrade: PID file %s: %w", c.PIDFile, err)
 		}
 		c.PIDFile = abs
+	}
+	if c.StateDir != "" {
+		abs, err := filepath.Abs(c.StateDir)
+		if err != nil {
+			return c, fmt.Errorf("upgrade: state directory %s: %w", c.StateDir, err)
+		}
+		c.StateDir = abs
 	}
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		return c, errors.New("upgrade: TLS needs a certificate and a key: one of the two is missing")
@@ -192,10 +219,74 @@ func (c Config) Addresses() ([]handoff.Address, error) {
 				a.Name = fmt.Sprintf("%s-%d", name, n)
 			}
 		}
-		if used[a.Name] {
+		switch {
+		case used[a.Name]:
 			return nil, fmt.Errorf("address %q: the name %s is used twice", s, a.Name)
+		case a.Name == adminName:
+			return nil, errAdminName
 		}
 		used[a.Name] = true
+		as = append(as, a)
+	}
+	return as, nil
+}
+
+// ReportsFile is where the reports are kept; empty: in memory.
+func (c Config) ReportsFile() string {
+	switch {
+	case c.StateDir == "" && c.PIDFile == "":
+		return ""
+	case c.StateDir == "":
+		return c.PIDFile + ".reports"
+	case c.PIDFile == "":
+		return filepath.Join(c.StateDir, "holdfast.reports")
+	}
+	return filepath.Join(c.StateDir, filepath.Base(c.PIDFile)+".reports")
+}
+
+var errAdminName = errors.New("the name admin is that of the admin listener: choose another one for a listener of the service")
+
+// AdminAddresses gives what Admin says, or its default, parsed. An error says what
+// cannot be an admin address; a default that is too long for a socket's path is one
+// that has to be replaced.
+func (c Config) AdminAddresses() ([]handoff.Address, error) {
+	if len(c.Admin) == 1 && c.Admin[0] == "none" {
+		return nil, nil
+	}
+	list := c.Admin
+	if len(list) == 0 {
+		if c.PIDFile == "" {
+			return nil, nil
+		}
+		abs, err := filepath.Abs(c.PIDFile)
+		if err != nil {
+			return nil, fmt.Errorf("PID file %s: %w", c.PIDFile, err)
+		}
+		list = []string{"unix:" + abs + ".admin"}
+	}
+	var as []handoff.Address
+	tcp := 0
+	for _, s := range list {
+		if s == "none" {
+			return nil, errors.New("none stands alone, or not at all")
+		}
+		a, err := handoff.ParseAddress(s)
+		if err != nil {
+			return nil, err
+		}
+		if a.Name != "" && a.Name != adminName {
+			return nil, fmt.Errorf("address %q: an admin listener has no name of its own", s)
+		}
+		a.Name = adminName
+		if a.Network == "tcp" {
+			host, _, _ := net.SplitHostPort(a.Addr)
+			if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+				return nil, fmt.Errorf("address %q: the admin listener is for this machine only: want 127.0.0.1:PORT, [::1]:PORT or unix:PATH", s)
+			}
+			if tcp++; tcp > 1 {
+				return nil, fmt.Errorf("address %q: one TCP address is enough", s)
+			}
+		}
 		as = append(as, a)
 	}
 	return as, nil

@@ -16,7 +16,9 @@ import (
 type (
 	evStarted  struct{ err error } // warm-up is over and the process serves, or not
 	evSignal   struct{ sig os.Signal }
-	evUpgraded struct { // tableflip's Upgrade has returned
+	evRequest  struct{ r request } // by the admin listener
+	evReport   struct{ o Outcome } // the old generation's view of the upgrade
+	evUpgraded struct {            // tableflip's Upgrade has returned
 		a   *attempt
 		err error
 	}
@@ -36,6 +38,7 @@ type (
 	evReleased    struct{}                           // the old generation has let go of exclusive work
 	evBye         struct{ account *handoff.Account } // the old generation has drained
 	evPredecessor struct{}                           // the old generation has exited
+	evForceDrain  struct{}                           // the drain was to end by now
 	evAccept      struct{ err error }                // an accept loop broke
 	evFinished    struct{ err error }                // the drain or the stop is complete
 )

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // drainOptions is the pace after an upgrade: silent connections get the first
@@ -28,10 +29,11 @@ func (p *Process) stopOptions() handoff.DrainOptions {
 
 // letGo ends everything that this generation does. last tells that no other
 // process serves after it. It is bounded by the drain timeout and the deadlines of
-// the stop hooks; the end of ctx cuts it short.
-func (p *Process) letGo(ctx context.Context, o handoff.DrainOptions, a *attempt, last bool) error {
+// the stop hooks; the end of ctx cuts it short, that of drain what comes before the
+// hooks.
+func (p *Process) letGo(ctx, drain context.Context, o handoff.DrainOptions, a *attempt, last bool) error {
 	began := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, p.cfg.DrainTimeout)
+	bounded, cancel := context.WithTimeout(drain, p.cfg.DrainTimeout)
 	defer cancel()
 
 	errs := []error{p.park(bounded), p.closeListeners(bounded, last)}
@@ -55,7 +57,7 @@ func (p *Process) letGo(ctx context.Context, o handoff.DrainOptions, a *attempt,
 	})
 	o.Timeout = max(0, p.cfg.DrainTimeout-time.Since(began))
 	for i, s := range p.services {
-		all.Go(func() { cuts[i] = s.server.Drain(ctx, o).Cut })
+		all.Go(func() { cuts[i] = s.server.Drain(drain, o).Cut })
 	}
 	all.Wait()
 	errs = append(errs, work...)
@@ -146,22 +148,37 @@ func (p *Process) logCuts(cuts []handoff.Cut) {
 	}
 }
 
+// phasesUntilFailure adds the phase in which the upgrade failed.
+func (a *attempt) phasesUntilFailure() map[string]float64 {
+	ms := a.phases(a.outcome.Ended)
+	since := a.outcome.Began
+	for _, t := range []time.Time{a.greeted, a.asked, a.over} {
+		if t.After(since) {
+			since = t
+		}
+	}
+	ms[string(a.outcome.Phase)] = milliseconds(a.outcome.Ended.Sub(since))
+	return ms
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
 // phases is how long each phase of an upgrade took, in milliseconds. A stop has
 // only the drain.
 func (a *attempt) phases(now time.Time) map[string]float64 {
 	ms := map[string]float64{}
 	for _, ph := range []struct {
-		name     string
+		name     report.Phase
 		from, to time.Time
 	}{
-		{"spawn", a.outcome.Began, a.greeted},
-		{"start", a.greeted, a.asked}, // state, warm-up
-		{"takeover", a.asked, a.over},
-		{"commit", a.over, a.handed},
-		{"drain", a.handed, now},
+		{report.Spawn, a.outcome.Began, a.greeted},
+		{report.Start, a.greeted, a.asked}, // state, warm-up
+		{report.Takeover, a.asked, a.over},
+		{report.Commit, a.over, a.handed},
+		{report.Drain, a.handed, now},
 	} {
 		if !ph.from.IsZero() && !ph.to.IsZero() {
-			ms[ph.name] = float64(ph.to.Sub(ph.from).Microseconds()) / 1000
+			ms[string(ph.name)] = milliseconds(ph.to.Sub(ph.from))
 		}
 	}
 	return ms

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/control"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // ErrForced is returned by [Process.Run] when a second SIGTERM or SIGINT ended it
@@ -32,21 +34,35 @@ type loop struct {
 	forced     bool               // cut by a second signal
 	cut        context.CancelFunc // ends the drain at once
 	failure    error              // why the process stops, if not by request
+	cutDrain   context.CancelFunc // ends the drain alone, not the stop hooks
+	early      early              // said by the old generation before this one serves
 	watchdog   <-chan time.Time
 	finishWith error
 }
 
 // request is somebody's wish for an upgrade.
 type request struct {
-	at     time.Time
-	signal string
+	at      time.Time
+	by      string // "signal" or "admin"
+	signal  string
+	force   bool                    // shorten the drain that it would have to wait for
+	waiters []chan<- control.Answer // each has room for the answer
+}
+
+// join makes one request of two, since each would start the same binary.
+func (r request) join(earlier *request) request {
+	if earlier != nil {
+		r.force = r.force || earlier.force
+		r.waiters = append(earlier.waiters, r.waiters...)
+	}
+	return r
 }
 
 // Run brings the service up, serves, upgrades on request, and returns when this
 // generation is done: nil after a graceful stop or a complete drain, [ErrForced]
 // after a second signal, and otherwise what went wrong. When ctx ends, the service
 // stops gracefully. It is called once.
-func (p *Process) Run(ctx context.Context) error {
+func (p *Process) Run(ctx context.Context) (err error) {
 	select {
 	case <-p.ended:
 		return errors.New("upgrade: this generation has given up already: Serve has said why")
@@ -56,6 +72,11 @@ func (p *Process) Run(ctx context.Context) error {
 	warm, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &loop{Process: p, warming: cancel, hasten: make(chan struct{})}
+	defer l.refuse()
+	if p.admin, err = newAdmin(p); err != nil {
+		l.give(err)
+		return l.finishWith
+	}
 	if interval, ok := p.manager.WatchdogInterval(); ok {
 		t := time.NewTicker(interval)
 		defer t.Stop()
@@ -92,11 +113,21 @@ func (l *loop) handle(e any) {
 		l.onStarted(e.err)
 	case evSignal:
 		l.onSignal(e.sig)
+	case evRequest:
+		l.onRequest(e.r)
+	case evReport:
+		l.onReport(e.o)
+	case evForceDrain:
+		l.log.Warn().Msg("drain cut: an upgrade was asked for that does not wait for it")
+		l.cutDrain()
 	case evReleased:
 		l.released = true
 		l.startExclusive()
 	case evPredecessor:
 		l.alone, l.released = true, true
+		if l.draining.Swap(nil) != nil {
+			l.tell(report.Changed, nil)
+		}
 		if l.generation > 1 {
 			l.log.Info().Msg("previous generation has exited")
 		}
@@ -133,22 +164,17 @@ func (l *loop) onStarted(err error) {
 	default:
 		l.enter(Serving)
 		l.publish()
+		if l.early.report != nil {
+			l.onReport(*l.early.report)
+		}
+		l.onBye(l.early.bye)
 		if l.stopping {
 			l.beginStop()
 			return
 		}
 		l.startExclusive()
+		l.press()
 		l.next()
-	}
-}
-
-// onBye takes the old generation's account of the upgrade that made this one.
-func (l *loop) onBye(account *handoff.Account) {
-	if o := l.outcome; o != nil && o.To == os.Getpid() && account != nil {
-		o.Connections = account
-		if s := l.State(); s == Serving {
-			l.publish()
-		}
 	}
 }
 
@@ -176,7 +202,7 @@ func (l *loop) give(err error) {
 func (l *loop) onSignal(sig os.Signal) {
 	switch sig {
 	case syscall.SIGUSR2, syscall.SIGHUP:
-		l.onRequest(request{at: time.Now(), signal: sig.String()})
+		l.onRequest(request{at: time.Now(), by: "signal", signal: sig.String()})
 	case syscall.SIGUSR1:
 		l.onReopen()
 	case syscall.SIGTERM, syscall.SIGINT:
@@ -200,6 +226,7 @@ func (l *loop) onReopen() {
 func (l *loop) onRequest(r request) {
 	switch l.State() {
 	case Draining:
+		l.admin.pass(r.waiters)
 		if pid := l.attempt.pid(); pid > 0 && syscall.Kill(pid, syscall.SIGUSR2) == nil {
 			l.log.Info().Int("successor", pid).Str("signal", r.signal).Msg("request for an upgrade passed on")
 			return
@@ -207,14 +234,15 @@ func (l *loop) onRequest(r request) {
 		l.log.Warn().Str("signal", r.signal).Msg("request for an upgrade refused: this generation drains and its successor is not known")
 	case Stopping, Stopped:
 		l.log.Warn().Str("signal", r.signal).Msg("request for an upgrade refused: the service stops")
+		reply(r.waiters, control.Answer{Refused: "the service stops"})
 	default:
+		r = r.join(l.queued)
 		l.queued = &r
+		l.press()
 		l.next()
 		if l.queued != nil {
-			if l.State() != Starting {
-				l.publish()
-			}
-			l.log.Info().Str("signal", r.signal).Stringer("state", l.State()).Bool("predecessor_drains", !l.alone).
+			l.publish()
+			l.log.Info().Str("by", r.by).Str("signal", r.signal).Stringer("state", l.State()).Bool("predecessor_drains", !l.alone).
 				Msg("request for an upgrade queued")
 		}
 	}
@@ -228,6 +256,37 @@ func (l *loop) next() {
 	r := *l.queued
 	l.queued = nil
 	l.begin(r)
+}
+
+// press tells a predecessor that still drains to hurry, if the queued request is a
+// forced one.
+func (l *loop) press() {
+	if l.queued == nil || !l.queued.force || l.alone || l.previous == nil || l.State() != Serving {
+		return
+	}
+	l.log.Info().Dur("within_ms", l.cfg.ForceDrain).Msg("the previous generation is told to end its drain")
+	if err := l.previous.peer.Send(handoff.Message{Type: handoff.Hurry}); err != nil {
+		l.log.Warn().Err(err).Msg("the previous generation cannot be told to hurry")
+	}
+}
+
+// onHurry ends the drain soon: the successor is to be upgraded, too.
+func (l *loop) onHurry() {
+	if l.State() != Draining {
+		return
+	}
+	l.log.Info().Dur("within_ms", l.cfg.ForceDrain).Msg("hastening: the next upgrade shall not wait for this drain")
+	l.hurry()
+	cut := time.AfterFunc(l.cfg.ForceDrain, func() { l.post(evForceDrain{}) })
+	l.listeners.Go(func() { <-l.ended; cut.Stop() })
+}
+
+// refuse answers those whose request nobody carries out any more.
+func (l *loop) refuse() {
+	if l.queued != nil {
+		reply(l.queued.waiters, control.Answer{Refused: "the service stops"})
+		l.queued.waiters = nil
+	}
 }
 
 // stop begins a graceful stop, shortens a drain, or the second time ends at once.
@@ -291,6 +350,8 @@ func (l *loop) force() {
 // beginStop leaves Serving or Upgrading for good, without a successor.
 func (l *loop) beginStop() {
 	l.enter(Stopping)
+	l.refuse()
+	l.queued = nil
 	l.publish()
 	l.manager.Stopping("stopping")
 	// No more upgrades, and the files of Unix sockets go.
@@ -305,9 +366,21 @@ func (l *loop) leave(o handoff.DrainOptions, last bool) {
 	if l.forced {
 		cut()
 	}
-	o.Hasten, o.HastenTo = l.hasten, l.cfg.StopLinger
+	drain, cutDrain := context.WithCancel(ctx)
+	l.cutDrain = cutDrain
+	o.Hasten, o.HastenTo = l.hasten, min(l.cfg.StopLinger, l.cfg.ForceDrain/2)
 	attempt := l.attempt
-	l.listeners.Go(func() { l.post(evFinished{l.letGo(ctx, o, attempt, last)}) })
+	if !last && attempt != nil {
+		l.listeners.Go(func() { l.tellProgress(drain, attempt) })
+	}
+	l.listeners.Go(func() {
+		err := l.letGo(ctx, drain, o, attempt, last)
+		cutDrain()
+		if !last && attempt != nil {
+			<-attempt.conceded // before the link is closed: questions move over it
+		}
+		l.post(evFinished{err})
+	})
 }
 
 func (l *loop) onFinished(err error) {
@@ -318,6 +391,7 @@ func (l *loop) onFinished(err error) {
 		l.attempt.peer.StopSending()
 		_ = l.attempt.link.Close()
 	}
+	l.attempt.quiet()
 	switch {
 	case l.forced:
 		l.finishWith = ErrForced
@@ -328,4 +402,5 @@ func (l *loop) onFinished(err error) {
 		l.pid.remove()
 	}
 	l.enter(Stopped)
+	l.note(Stopped, false)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/upgrade/health"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // predecessor is the old generation, seen from the new one. Its channels are
@@ -62,11 +63,15 @@ func (p *Process) listenPredecessor(ctx context.Context) {
 				p.relays.receive(m)
 			case handoff.Released:
 				p.post(evReleased{})
+			case handoff.Report:
+				p.onReportMessage(m)
 			case handoff.Bye:
 				p.post(evBye{m.Account})
 			}
 		})
 		p.relays.detach(o.peer)
+		// Before anything is written: nobody may read the pipe any more.
+		restoreStderr(true)
 		close(o.gone)
 		p.post(evReleased{})
 	}
@@ -127,7 +132,7 @@ func (p *Process) receiveConnections(ctx context.Context) error {
 		return ctx.Err()
 	}
 	// The last figures with traffic behind them, for a probation.
-	p.tell(phaseTakeover, health.Spans(p.cfg.Rules))
+	p.reach(report.Takeover, health.Spans(p.cfg.Rules))
 	err := o.peer.Send(handoff.Message{Type: handoff.Takeover})
 	if err == nil {
 		// Twice: the old generation has that bound for its part.
@@ -152,7 +157,7 @@ func (p *Process) giveBack(why error) {
 	if errors.Is(why, context.Canceled) {
 		reason = "it was told to stop"
 	}
-	err := o.peer.Send(handoff.Message{Type: handoff.GiveBack, Reason: reason, Phase: phaseOf(why)})
+	err := o.peer.Send(handoff.Message{Type: handoff.GiveBack, Reason: reason, Phase: string(phaseOf(why))})
 	if err == nil {
 		err = o.hears(ctx, o.resumed, 2*p.cfg.HandoffTimeout)
 	}

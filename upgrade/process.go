@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,7 +20,9 @@ import (
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/systemd"
+	"github.com/holdfast-go/holdfast/upgrade/control"
 	"github.com/holdfast-go/holdfast/upgrade/health"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // Process is one generation of a service. Make it with [New], give it what it
@@ -40,6 +44,15 @@ type Process struct {
 
 	states  *handoff.States  // what travels between the generations
 	tickets *handoff.Tickets // the TLS servers' session-ticket keys; one of the states
+
+	adminAddrs []handoff.Address
+	admin      *admin // nil without an address
+	feed       control.Feed
+	status     atomic.Pointer[Status] // as the loop last told it
+	reports    *report.Store
+	parentPID  int                                // of the previous generation; 0: there is none
+	parentSays handoff.Message                    // its hello, where there is a link
+	draining   atomic.Pointer[report.Predecessor] // the same while it lives
 
 	relays  relays
 	resumes map[string]handoff.Resume // by the name of the handler
@@ -108,16 +121,24 @@ func New(cfg Config) (*Process, error) {
 	if len(cfg.Rules) > 0 {
 		p.window = health.NewWindow(health.Longest(cfg.Rules))
 	}
+	if p.adminAddrs, err = cfg.AdminAddresses(); err != nil && len(cfg.Admin) > 0 {
+		return nil, fmt.Errorf("upgrade: admin: %w", err)
+	}
+	adminErr := err
 	p.stopSignals = p.listenSignals()
 	if err := p.inherit(); err != nil {
 		p.close()
 		return nil, err
+	}
+	if adminErr != nil {
+		p.log.Warn().Err(adminErr).Msg("no admin listener: its default does not do here, set another one")
 	}
 	return p, nil
 }
 
 // inherit takes over what was passed to this process.
 func (p *Process) inherit() error {
+	CaptureStderr() // while tableflip keeps the descriptor open for us
 	var err error
 	if p.tableflip, err = tableflip.New(tableflip.Options{UpgradeTimeout: p.cfg.bound()}); err != nil {
 		return fmt.Errorf("upgrade: %w", err)
@@ -126,6 +147,8 @@ func (p *Process) inherit() error {
 	if p.tableflip.HasParent() {
 		n, _ := strconv.Atoi(os.Getenv(generationEnv)) // a parent that does not count is generation 1
 		p.generation = max(n, 1) + 1
+		p.parentPID = os.Getppid() // whoever has started us
+		p.draining.Store(&report.Predecessor{PID: p.parentPID, Generation: p.generation - 1})
 	}
 	if err := os.Setenv(generationEnv, strconv.Itoa(p.generation)); err != nil {
 		return fmt.Errorf("upgrade: %w", err)
@@ -138,6 +161,7 @@ func (p *Process) inherit() error {
 	if err != nil {
 		return fmt.Errorf("upgrade: sockets passed by systemd: %w", err)
 	}
+	p.openReports()
 	if err := p.openPIDFile(); err != nil {
 		return errors.Join(err, closeAll(passed))
 	}
@@ -167,7 +191,12 @@ func (p *Process) openPIDFile() error {
 		p.outcome = s.Upgrade // the count goes on
 	}
 	if o := p.outcome; o != nil && o.Result == Running && !p.tableflip.HasParent() {
-		o.Result, o.Phase, o.Reason = Failed, "start", "the service died during the upgrade"
+		o.Result, o.Reason = Failed, "the service died during the upgrade"
+		if o.Phase == "" {
+			o.Phase = report.Start
+		}
+		o.Ended = time.Now()
+		p.record(report.Ended, *o)
 	}
 	if err := p.tableflip.AddFile(lockFile, p.pid.lock); err != nil {
 		return fmt.Errorf("upgrade: pass on lock: %w", err)
@@ -204,7 +233,7 @@ func (p *Process) greetParent() error {
 		_ = link.Close()
 		return nil
 	}
-	p.parent, p.parentMoves = link, m.Moves()
+	p.parent, p.parentMoves, p.parentSays = link, m.Moves(), m
 	if !p.parentMoves {
 		p.drainsOnly(fmt.Sprintf("it speaks versions %v of the protocol, this one %v", m.Versions, handoff.ProtocolVersions), nil)
 	}
@@ -254,6 +283,9 @@ func (p *Process) Serve(srv *http.Server, addresses ...handoff.Address) error {
 		srv.Handler = p.window.Handler(srv.Handler)
 	}
 	server, err := handoff.NewServer(srv)
+	if slices.ContainsFunc(addresses, func(a handoff.Address) bool { return a.Name == adminName }) {
+		err = errAdminName
+	}
 	if err != nil {
 		p.abandon(err)
 		return err
@@ -316,7 +348,13 @@ func (p *Process) receiver() *handoff.Receiver {
 			servers[ln.Name()] = s.server
 		}
 	}
-	return handoff.NewReceiver(servers, p.resumes)
+	if p.admin == nil {
+		return handoff.NewReceiver(servers, p.resumes)
+	}
+	servers[adminName] = p.admin.server
+	resumes := maps.Clone(p.resumes)
+	resumes[control.ResumeName] = p.admin.talk.Resume
+	return handoff.NewReceiver(servers, resumes)
 }
 
 // Generation is this process's number in the chain, from 1.
@@ -343,7 +381,7 @@ func (p *Process) abandon(err error) {
 // sent, the exit status has to do.
 func (p *Process) confess(err error) {
 	if p.parent != nil && err != nil {
-		_ = p.parent.Send(handoff.Message{Type: handoff.Failed, Reason: err.Error(), Phase: phaseOf(err)})
+		_ = p.parent.Send(handoff.Message{Type: handoff.Failed, Reason: err.Error(), Phase: string(phaseOf(err))})
 	}
 }
 
@@ -351,6 +389,9 @@ func (p *Process) confess(err error) {
 func (p *Process) removeMade() {
 	if p.set != nil {
 		p.set.RemoveCreated()
+	}
+	if p.admin != nil {
+		p.admin.set.RemoveCreated()
 	}
 	if p.pid != nil {
 		p.pid.abandon(p.pidInherits)
@@ -363,6 +404,7 @@ func (p *Process) close() {
 	p.endOnce.Do(func() {
 		close(p.ended)
 		p.stopSignals()
+		p.admin.leave()
 		if p.set != nil {
 			_ = p.set.Close()
 			p.set.CloseUnclaimed()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // start brings this generation from nothing to serving: state, warm-up, gate, accept,
@@ -18,13 +19,19 @@ func (p *Process) start(ctx context.Context) error {
 	if len(p.set.Listeners()) == 0 {
 		return errors.New("upgrade: nothing to listen on: give Process.Serve an address")
 	}
+	if err := p.admin.listen(); err != nil {
+		return err
+	}
+	if !p.tableflip.HasParent() {
+		p.admin.accept() // otherwise the old generation answers until the commit
+	}
 	p.load(ctx)
 	for _, h := range p.warmUps {
 		p.manager.Extend(p.cfg.WarmUpTimeout)
 		p.manager.Status("warming up: " + h.name)
 		began := time.Now()
 		if err := h.call(ctx, p.cfg.WarmUpTimeout); err != nil {
-			return &phaseError{phaseWarmUp, fmt.Errorf("upgrade: warm-up: %w", err)}
+			return &phaseError{report.WarmUp, fmt.Errorf("upgrade: warm-up: %w", err)}
 		}
 		p.log.Info().Str("hook", h.name).Dur("took_ms", time.Since(began)).Msg("warmed up")
 	}
@@ -73,8 +80,11 @@ func (p *Process) commit(ctx context.Context) error {
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return &phaseError{phaseCommit, err}
+			return &phaseError{report.Commit, err}
 		}
+	}
+	if p.tableflip.HasParent() {
+		p.admin.accept()
 	}
 	if p.parent != nil {
 		if err := p.parent.Send(handoff.Message{Type: handoff.Committed}); err != nil {
@@ -100,8 +110,14 @@ func (p *Process) announce() error {
 			return err
 		}
 	}
+	restoreStderr(os.Getppid() != p.parentPID)
+	if p.tableflip.HasParent() {
+		p.logReports(p.reports.Reload()) // the old generation may have written until now
+	}
 	if o := p.outcome; o != nil && o.Result == Running && p.tableflip.HasParent() {
-		o.Result, o.To, o.Ended = Succeeded, os.Getpid(), time.Now()
+		o.Result, o.Phase, o.Ended = Succeeded, "", time.Now()
+		o.To, o.ToGeneration, o.ToBuild = os.Getpid(), p.generation, p.cfg.Build
+		p.record(report.Ended, *o)
 	}
 	// Before the previous generation may exit: who finds that one gone looks here.
 	p.writeStatus(Serving, false)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // The takeover, seen from the old generation: it parks its accept loops, keeping
@@ -75,8 +76,9 @@ func (l *loop) onTakeover(a *attempt) {
 	if a.overdue != nil {
 		a.overdue.Stop() // the canary is over
 	}
-	a.moving, a.took, a.phase = true, true, phaseTakeover
+	a.moving, a.took = true, true
 	a.asked = time.Now()
+	l.stand(a, report.Takeover)
 	l.manager.Status("upgrading: connections move to the new generation")
 	l.listeners.Go(func() { l.post(evTakenOver{a, l.takeOver(a)}) })
 }
@@ -95,6 +97,7 @@ func (l *loop) onTakenOver(a *attempt, err error) {
 		l.takeBack(a)
 		return
 	}
+	l.stand(a, report.Commit)
 	moved, refused := a.peer.Counts()
 	l.log.Info().Int("connections", a.account.Open).Int("requests", a.account.Requests).
 		Int("moved", moved).Int("refused", refused).Dur("took_ms", a.over.Sub(a.asked)).Msg("taken over")

@@ -9,27 +9,15 @@ import (
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/upgrade/health"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // The new generation on trial: what it must show before it takes traffic, and
 // while it does, as long as the old one can still take everything back.
 
-// The phases of an upgrade, as reports and messages name them. The old generation is
-// at "spawn" and "start", the new one tells the others.
-const (
-	phaseSpawn     = "spawn"
-	phaseStart     = "start"
-	phaseWarmUp    = "warm-up"
-	phaseGate      = "gate"
-	phaseCanary    = "canary"
-	phaseTakeover  = "takeover"
-	phaseProbation = "probation"
-	phaseCommit    = "commit"
-)
-
 // phaseError says in which phase a new generation gave up.
 type phaseError struct {
-	phase string
+	phase report.Phase
 	err   error
 }
 
@@ -37,19 +25,19 @@ func (e *phaseError) Error() string { return e.err.Error() }
 func (e *phaseError) Unwrap() error { return e.err }
 
 // phaseOf is the phase in which err came up.
-func phaseOf(err error) string {
+func phaseOf(err error) report.Phase {
 	var pe *phaseError
 	if errors.As(err, &pe) {
 		return pe.phase
 	}
-	return phaseStart
+	return report.Start
 }
 
-// tell tells the old generation which phase this one is in.
-func (p *Process) tell(phase string, spans []time.Duration) {
+// reach tells the old generation which phase this one is in.
+func (p *Process) reach(phase report.Phase, spans []time.Duration) {
 	if o := p.previous; o != nil && o.moves {
 		// An old generation that cannot be told is noticed where it is needed.
-		_ = o.peer.Send(handoff.Message{Type: handoff.Phase, Phase: phase, Spans: spans})
+		_ = o.peer.Send(handoff.Message{Type: handoff.Phase, Phase: string(phase), Spans: spans})
 	}
 }
 
@@ -58,7 +46,7 @@ func (p *Process) passGate(ctx context.Context) error {
 	if len(p.cfg.Gate) == 0 {
 		return ctx.Err()
 	}
-	p.tell(phaseGate, nil)
+	p.reach(report.Gate, nil)
 	p.manager.Extend(p.cfg.GateTimeout)
 	began := time.Now()
 	err := health.Gate{
@@ -66,7 +54,7 @@ func (p *Process) passGate(ctx context.Context) error {
 		Progress: func(r health.Round) { p.manager.Status("gate: " + r.String()) },
 	}.Run(ctx)
 	if err != nil {
-		return &phaseError{phaseGate, fmt.Errorf("gate: %w", err)}
+		return &phaseError{report.Gate, fmt.Errorf("gate: %w", err)}
 	}
 	p.log.Info().Int("probes", len(p.cfg.Gate)).Dur("took_ms", time.Since(began)).Msg("gate passed")
 	return nil
@@ -81,7 +69,7 @@ func (p *Process) canary(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var open sync.WaitGroup
 	open.Go(func() { p.limitShare(ctx, p.cfg.CanaryShare) })
-	err := p.trial(ctx, phaseCanary, p.cfg.Canary)
+	err := p.trial(ctx, report.Canary, p.cfg.Canary)
 	cancel()
 	open.Wait()
 	return err
@@ -93,16 +81,16 @@ func (p *Process) probation(ctx context.Context) error {
 	if p.cfg.Probation <= 0 {
 		return ctx.Err()
 	}
-	err := p.trial(ctx, phaseProbation, p.cfg.Probation)
+	err := p.trial(ctx, report.Probation, p.cfg.Probation)
 	if err == nil {
-		p.tell(phaseCommit, nil)
+		p.reach(report.Commit, nil)
 	}
 	return err
 }
 
 // trial has the rules judge this generation for a phase. An old generation that
 // dies meanwhile ends it: there is nobody any more who could do better.
-func (p *Process) trial(ctx context.Context, phase string, length time.Duration) error {
+func (p *Process) trial(ctx context.Context, phase report.Phase, length time.Duration) error {
 	o := p.previous
 	if o == nil || !o.moves {
 		return ctx.Err() // nobody could take anything back
@@ -121,24 +109,24 @@ func (p *Process) trial(ctx context.Context, phase string, length time.Duration)
 	defer cancel(nil)
 
 	var spans []time.Duration
-	if phase == phaseCanary {
+	if phase == report.Canary {
 		spans = health.Spans(p.cfg.Rules) // later the old generation has no traffic: see receiveConnections
 	}
-	p.tell(phase, spans)
+	p.reach(phase, spans)
 	p.manager.Extend(length)
-	p.log.Info().Str("phase", phase).Dur("length_ms", length).Int("rules", len(p.cfg.Rules)).Msg("on trial")
+	p.log.Info().Str("phase", string(phase)).Dur("length_ms", length).Int("rules", len(p.cfg.Rules)).Msg("on trial")
 	report, err := health.Judge{
 		Rules: p.cfg.Rules, Phase: length, Strict: p.cfg.StrictRules, Self: p.self,
 		Own: p.figures, Old: o.figuresOver,
 		Progress: func(r health.Report) {
-			p.tell(phase, spans) // the old generation takes silence for death
+			p.reach(phase, spans) // the old generation takes silence for death
 			p.manager.Status(fmt.Sprintf("%s: %s of %s, %s", phase, r.Took.Round(time.Second), length, r.Verdict))
 		},
 	}.Run(ctx)
 	p.verdict(phase, report)
 	switch {
 	case errors.Is(err, errPredecessorGone):
-		p.log.Warn().Err(err).Str("phase", phase).Msg("going on without a trial")
+		p.log.Warn().Err(err).Str("phase", string(phase)).Msg("going on without a trial")
 		return nil
 	case err != nil:
 		return &phaseError{phase, err}
@@ -157,11 +145,11 @@ func (p *Process) figures(over time.Duration) health.Snapshot {
 }
 
 // verdict logs what the rules found.
-func (p *Process) verdict(phase string, r health.Report) {
+func (p *Process) verdict(phase report.Phase, r health.Report) {
 	for _, rule := range r.Rules {
-		p.log.Info().Str("phase", phase).Str("rule", rule.Rule).Str("verdict", fmt.Sprint(rule.Verdict)).Str("reason", rule.Reason).Msg("rule")
+		p.log.Info().Str("phase", string(phase)).Str("rule", rule.Rule).Str("verdict", fmt.Sprint(rule.Verdict)).Str("reason", rule.Reason).Msg("rule")
 	}
-	p.log.Info().Str("phase", phase).Bool("passed", r.Passed).Str("reason", r.Reason).Dur("took_ms", r.Took).Msg("verdict")
+	p.log.Info().Str("phase", string(phase)).Bool("passed", r.Passed).Str("reason", r.Reason).Dur("took_ms", r.Took).Msg("verdict")
 }
 
 // sharePeriod is the grain in which a canary accepts and pauses.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/upgrade/health"
+	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
 // The trial of the new generation, seen from the old one: it hears in which phase
@@ -16,25 +17,25 @@ import (
 const heartbeatTimeout = 2 * time.Second
 
 // onPhase notes where the new generation is.
-func (l *loop) onPhase(a *attempt, phase string) {
+func (l *loop) onPhase(a *attempt, phase report.Phase) {
 	if l.State() != Upgrading {
 		return
 	}
-	if a.phase != phase {
-		a.phase = phase
-		l.log.Info().Int("upgrade", a.outcome.Number).Str("phase", phase).Msg("new generation")
-		l.manager.Status("upgrading: " + phase)
+	if a.outcome.Phase != phase {
+		l.stand(a, phase)
+		l.log.Info().Int("upgrade", a.outcome.Number).Str("phase", string(phase)).Msg("new generation")
+		l.manager.Status("upgrading: " + string(phase))
 	}
 	switch phase {
-	case phaseCanary, phaseProbation:
+	case report.Canary, report.Probation:
 		l.expect(a, heartbeatTimeout)
-	case phaseCommit:
+	case report.Commit:
 		l.expect(a, l.cfg.HandoffTimeout)
 	}
 }
 
 // serves tells whether the new generation may have connections.
-func (a *attempt) serves() bool { return a.took || a.phase == phaseCanary }
+func (a *attempt) serves() bool { return a.took || a.outcome.Phase == report.Canary }
 
 // expect bounds the time until the new generation's next word.
 func (l *loop) expect(a *attempt, within time.Duration) {
@@ -50,8 +51,8 @@ func (l *loop) expect(a *attempt, within time.Duration) {
 
 // silence says what it means that the new generation has not spoken in time.
 func (a *attempt) silence(handoffTimeout time.Duration) string {
-	switch a.phase {
-	case phaseCanary, phaseProbation:
+	switch a.outcome.Phase {
+	case report.Canary, report.Probation:
 		return fmt.Sprintf("no sign of life for %s", heartbeatTimeout)
 	}
 	return fmt.Sprintf("it has not committed within %s of the takeover", handoffTimeout)

@@ -23,7 +23,8 @@ import (
 //	addr: [":8080", "unix:/run/app/app.sock"]
 //	drain-timeout: 45s
 //
-// An unknown key is an error with its line.
+// An unknown key is an error with its line; but a command that only looks for the
+// service takes what it needs.
 type File string
 
 // BeforeResolve reads the file. kong calls it once the path is known.
@@ -149,6 +150,9 @@ func (v *values) check(ctx *kong.Context) error {
 	for _, key := range keys {
 		e := v.entries[key]
 		f, ok := flags[key]
+		if !ok && flags["addr"] == nil {
+			continue // a command that only wants to find the service
+		}
 		if !ok {
 			return fmt.Errorf("%s:%d: unknown setting %q: the keys are the names of the flags of 'holdfast serve'", v.path, e.line, key)
 		}

@@ -31,10 +31,14 @@ import (
 
 // Server holds the settings of `holdfast serve` and `holdfast check`.
 type Server struct {
-	Addr    []string `help:"Listen here: [NAME=]HOST:PORT or [NAME=]unix:PATH. Repeatable; a comma separates several; default :8080. A socket that systemd passes under NAME (default: http, or https with a certificate) is used instead." default:":8080" placeholder:"ADDR"`
-	PIDFile string   `name:"pid-file" help:"PID file; beside it stand a lock and the state that 'holdfast wait' reads." placeholder:"PATH"`
-	TLSCert string   `name:"tls-cert" help:"Certificate chain, PEM. With --tls-key every listener serves TLS and HTTP/2." placeholder:"FILE"`
-	TLSKey  string   `name:"tls-key" help:"Key of the certificate, PEM." placeholder:"FILE"`
+	Addr       []string      `help:"Listen here: [NAME=]HOST:PORT or [NAME=]unix:PATH. Repeatable; a comma separates several; default :8080. A socket that systemd passes under NAME (default: http, or https with a certificate) is used instead." default:":8080" placeholder:"ADDR"`
+	PIDFile    string        `name:"pid-file" help:"PID file; beside it stand a lock and the state that 'holdfast wait' reads." placeholder:"PATH"`
+	Admin      []string      `help:"Admin listener: unix:PATH, repeatable, and one HOST:PORT of this machine; none turns it off. Default: unix:PATH.admin beside the PID file." placeholder:"ADDR"`
+	StateDir   string        `help:"Directory of the reports on the last upgrades. Default: that of the PID file." placeholder:"DIR"`
+	ForceDrain time.Duration `help:"How long the drain of a predecessor may still take when 'holdfast upgrade --force' does not want to wait for it." default:"5s"`
+
+	TLSCert string `name:"tls-cert" help:"Certificate chain, PEM. With --tls-key every listener serves TLS and HTTP/2." placeholder:"FILE"`
+	TLSKey  string `name:"tls-key" help:"Key of the certificate, PEM." placeholder:"FILE"`
 
 	DrainTimeout   time.Duration `help:"How long an old generation, or a stop, may take to finish what it has begun; then the rest is cut and logged." default:"30s"`
 	UpgradeTimeout time.Duration `help:"How long a new generation may take until it is ready; then it is killed and the old one goes on." default:"1m"`
@@ -104,6 +108,7 @@ func (s *Server) Validate() error {
 		{"--upgrade-timeout", s.UpgradeTimeout, false},
 		{"--handoff-timeout", s.HandoffTimeout, false},
 		{"--warm-up-timeout", s.WarmUpTimeout, false},
+		{"--force-drain", s.ForceDrain, false},
 		{"--stop-linger", s.StopLinger, true},
 		{"--request-timeout", s.RequestTimeout, true},
 		{"--gate-timeout", s.GateTimeout, false},
@@ -135,6 +140,14 @@ func (s *Server) Validate() error {
 	if _, err := s.Config().Addresses(); err != nil {
 		return fmt.Errorf("--addr: %w", err)
 	}
+	return checkAdmin(s.Admin)
+}
+
+// checkAdmin refuses an admin listener that cannot be meant.
+func checkAdmin(admin []string) error {
+	if _, err := (upgrade.Config{Admin: admin}).AdminAddresses(); err != nil {
+		return fmt.Errorf("--admin: %w", err)
+	}
 	return nil
 }
 
@@ -147,8 +160,8 @@ func (s *Server) Config() upgrade.Config {
 	c := upgrade.Config{
 		Addrs: s.Addr, PIDFile: s.PIDFile, TLSCertFile: s.TLSCert, TLSKeyFile: s.TLSKey,
 		DrainTimeout: s.DrainTimeout, UpgradeTimeout: s.UpgradeTimeout, WarmUpTimeout: s.WarmUpTimeout,
-		HandoffTimeout: s.HandoffTimeout,
-		StopLinger:     linger, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
+		HandoffTimeout: s.HandoffTimeout, ForceDrain: s.ForceDrain, Admin: s.Admin, StateDir: s.StateDir,
+		StopLinger: linger, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
 		GateInARow: s.GateInARow, GateTimeout: s.GateTimeout,
 		Canary: s.Canary, CanaryShare: s.CanaryShare, Probation: s.Probation, StrictRules: s.StrictRules,
 	}
@@ -184,10 +197,20 @@ func (s *Server) Check() error {
 			return fmt.Errorf("%s %s: is not a regular file", f.flag, f.path)
 		}
 	}
+	if s.StateDir != "" {
+		if fi, err := os.Stat(s.StateDir); err != nil || !fi.IsDir() {
+			return fmt.Errorf("--state-dir %s: is not a directory", s.StateDir)
+		}
+	}
 	addresses, err := s.Config().Addresses()
 	if err != nil {
 		return err
 	}
+	admin, err := s.Config().AdminAddresses()
+	if err != nil {
+		return fmt.Errorf("--admin: %w", err)
+	}
+	addresses = append(addresses, admin...)
 	for _, a := range addresses {
 		if err := a.Resolve(); err != nil {
 			return err
@@ -197,17 +220,19 @@ func (s *Server) Check() error {
 }
 
 // Token reads the bearer token; empty without a file.
-func (s *Server) Token() (string, error) {
-	if s.TokenFile == "" {
+func (s *Server) Token() (string, error) { return readToken(s.TokenFile) }
+
+func readToken(file string) (string, error) {
+	if file == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(s.TokenFile)
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return "", fmt.Errorf("--token-file: %w", err)
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("--token-file %s: want one line with the token", s.TokenFile)
+		return "", fmt.Errorf("--token-file %s: want one line with the token", file)
 	}
 	return token, nil
 }

@@ -1,0 +1,44 @@
+// Package control is how an operator, or a script, talks to a running service: plain
+// HTTP and JSON on a listener of its own, so that curl will do.
+//
+//	curl --unix-socket /run/app/app.pid.admin http://x/status
+//
+// # Promise
+//
+// Whoever asks learns the truth: POST /upgrade is answered when the upgrade has
+// succeeded or failed, by the process that knows. A request that waits while another
+// upgrade runs, and is then the next generation's to carry out, moves to that process
+// with its connection.
+//
+// # Requests
+//
+//	GET  /status   report.Status
+//	POST /upgrade  report.Outcome: 200 if it succeeded, 409 if it failed. ?force=1 shortens
+//	               the drain of a predecessor that would have to be waited for; ?wait=0
+//	               answers 202 with the status at once.
+//	GET  /events   report.Event, one JSON line for each change, the first at once. The
+//	               stream ends when another generation serves: the client comes again.
+//	GET  /reports  the last upgrades, a list of report.Outcome, oldest first
+//
+// Every other answer is an error: {"error":{"code":"…","message":"…"}}. Among them are 503
+// with the code "stopping", when nobody will carry out an upgrade any more, and
+// "passed_on", when the next generation will, but the question could not move to it: ask
+// that one.
+//
+// # Who may
+//
+// On a Unix socket, processes of the same user and of root: mode 0600, and the kernel's
+// word for each connection (SO_PEERCRED, unix(7); where there is none, the mode has to
+// do). On TCP, which is for loopback only, every user of the machine may read, and
+// whatever changes something needs the bearer token.
+//
+//	main, scripts ──▶ Client ─── HTTP ───▶ Server ──▶ Service (package upgrade)
+//	                                         │ ▲
+//	                        question moves   ▼ │ Resume
+//	                                   the next generation
+//
+// # Limits
+//
+// Not for the network. A client that does not read its events is cut off and comes
+// again; what it missed is in the status.
+package control
