@@ -1,10 +1,12 @@
 package handoff
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,8 +94,31 @@ func TestLinkRefusesWhatIsNoMessage(t *testing.T) {
 	require.EqualValues(t, "later", m.Type)
 }
 
+// What an item leaves out because the one before has it comes back, an empty value
+// after another one too.
+func TestItemsLikeTheOneBefore(t *testing.T) {
+	items := []Item{
+		{Kind: kindIdle, Listener: "a", Network: "tcp", Local: "127.0.0.1:1", Remote: "127.0.0.1:2", Left: 1},
+		{Kind: kindIdle, Listener: "a", Network: "tcp", Local: "127.0.0.1:1", Remote: "127.0.0.1:3"},
+		{Kind: kindIdle, Listener: "a", Network: "tcp", Local: "127.0.0.1:1", Remote: "127.0.0.1:4", Prefix: []byte("G")},
+		{Kind: kindFresh, Network: "unix"},
+		{Kind: kindFresh, Network: "unix", Remote: "@"},
+	}
+	m := Message{Type: Offer, Seq: 1, Items: slices.Clone(items)}
+	for i := range m.Items[1:] {
+		m.Items[i+1].shorten(items[i])
+	}
+	require.Equal(t, Item{Like: true, Remote: "@"}, m.Items[4])
+	b, err := json.Marshal(m)
+	require.NoError(t, err)
+	m, err = decodeMessage(b)
+	require.NoError(t, err)
+	require.Equal(t, items, m.Items)
+}
+
 func FuzzDecodeMessage(f *testing.F) {
 	f.Add([]byte(`{"type":"hello","versions":[1],"pid":1}`))
+	f.Add([]byte(`{"type":"offer","seq":1,"items":[{"like":true},{"kind":"idle","network":"tcp"},{"like":true,"prefix":"Rw=="}]}`))
 	f.Add([]byte(`{"type":`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMessage(b)
