@@ -29,8 +29,8 @@ func TestI4_TheNewGenerationDies(t *testing.T) {
 		{name: "in the middle", fault: "kill adopted 150", reason: "signal: killed", least: 150, most: busy + idle},
 		{name: "with all connections", fault: fmt.Sprint("kill adopted ", idle+busy), reason: "signal: killed", least: idle + busy, most: busy + idle},
 		{
-			name: "stalled", fault: "stop adopted 100", reason: "within 500ms", least: 100, most: busy + idle,
-			args: []string{"--handoff-timeout", "500ms", "--upgrade-timeout", "10s"},
+			name: "stalled", fault: "stop adopted 100", reason: "within 2s", least: 100, most: busy + idle,
+			args: []string{"--handoff-timeout", "2s", "--upgrade-timeout", "20s"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

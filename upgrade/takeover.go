@@ -97,7 +97,9 @@ func (l *loop) onTakenOver(a *attempt, err error) {
 		l.takeBack(a)
 		return
 	}
-	l.stand(a, report.Commit)
+	if a.peer.Err() == nil {
+		l.stand(a, report.Commit)
+	}
 	moved, refused := a.peer.Counts()
 	l.log.Info().Int("connections", a.account.Open).Int("requests", a.account.Requests).
 		Int("moved", moved).Int("refused", refused).Dur("took_ms", a.over.Sub(a.asked)).Msg("taken over")
