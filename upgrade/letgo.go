@@ -61,6 +61,9 @@ func (p *Process) letGo(ctx, drain context.Context, o handoff.DrainOptions, a *a
 	}
 	all.Wait()
 	errs = append(errs, work...)
+	if a.conceded != nil {
+		<-a.conceded // questions move over the link, too, before its last word
+	}
 	p.account(a, slices.Concat(cuts...))
 	if a.link != nil && a.moves() {
 		p.sendState(a.link, true)
@@ -91,7 +94,7 @@ func (a *attempt) drainedOnly(began time.Time, last bool) *attempt {
 	if a == nil || last {
 		return &attempt{handed: began}
 	}
-	return &attempt{handed: began, link: a.link, hello: a.hello}
+	return &attempt{handed: began, link: a.link, hello: a.hello, conceded: a.conceded}
 }
 
 // closeListeners ends accepting; every loop has been parked before a descriptor is

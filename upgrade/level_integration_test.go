@@ -136,10 +136,10 @@ func TestI9_NothingIsLeftBehind(t *testing.T) {
 		}
 		return names
 	}
-	require.Equal(t, []string{"holdfast", "s.sock", "server.pid", "server.pid.lock", "server.pid.state", "stderr.log"}, files(dir))
+	require.Equal(t, []string{"holdfast", "s.sock", "server.pid", "server.pid.admin", "server.pid.lock", "server.pid.reports", "server.pid.state", "stderr.log"}, files(dir))
 	require.Empty(t, files(tmp))
 	stop(t, p)
-	require.Equal(t, []string{"holdfast", "stderr.log"}, files(dir))
+	require.Equal(t, []string{"holdfast", "server.pid.reports", "stderr.log"}, files(dir))
 
 	// Each generation says, when it has drained, how many goroutines are left.
 	left := drained(t, p.LogPath())

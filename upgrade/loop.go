@@ -376,9 +376,6 @@ func (l *loop) leave(o handoff.DrainOptions, last bool) {
 	l.listeners.Go(func() {
 		err := l.letGo(ctx, drain, o, attempt, last)
 		cutDrain()
-		if !last && attempt != nil {
-			<-attempt.conceded // before the link is closed: questions move over it
-		}
 		l.post(evFinished{err})
 	})
 }

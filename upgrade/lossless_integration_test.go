@@ -98,7 +98,8 @@ func TestI2_NoRequestIsLost(t *testing.T) {
 			}
 			left, err := filepath.Glob(filepath.Join(dir, "s*"))
 			require.NoError(t, err)
-			require.Equal(t, []string{filepath.Join(dir, "stderr.log")}, left, "PID file, state, lock and socket are removed at the final stop")
+			require.Equal(t, []string{filepath.Join(dir, "server.pid.reports"), filepath.Join(dir, "stderr.log")}, left,
+				"PID file, state, lock and sockets are removed at the final stop, the reports stay")
 		})
 	}
 }

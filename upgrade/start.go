@@ -105,11 +105,7 @@ func (p *Process) ready() error {
 
 // announce makes the PID file and the service manager name this process.
 func (p *Process) announce() error {
-	if p.pid != nil {
-		if err := p.pid.write(); err != nil {
-			return err
-		}
-	}
+	// Whoever sees our PID file may rely on this process: what takes time comes before.
 	restoreStderr(os.Getppid() != p.parentPID)
 	if p.tableflip.HasParent() {
 		p.logReports(p.reports.Reload()) // the old generation may have written until now
@@ -118,6 +114,11 @@ func (p *Process) announce() error {
 		o.Result, o.Phase, o.Ended = Succeeded, "", time.Now()
 		o.To, o.ToGeneration, o.ToBuild = os.Getpid(), p.generation, p.cfg.Build
 		p.record(report.Ended, *o)
+	}
+	if p.pid != nil {
+		if err := p.pid.write(); err != nil {
+			return err
+		}
 	}
 	// Before the previous generation may exit: who finds that one gone looks here.
 	p.writeStatus(Serving, false)

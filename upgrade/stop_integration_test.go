@@ -132,6 +132,7 @@ func TestASuccessorThatDies(t *testing.T) {
 	request(t, p, "/slow?ms=0")
 	logged(t, p, `"path":"/slow"`)
 	u := up(t, p)
+	logged(t, p, "upgrade committed: this generation drains") // before that, it would go on
 	began := time.Now()
 	require.NoError(t, syscall.Kill(u.PID, syscall.SIGKILL))
 	body, err := slow()
