@@ -41,6 +41,7 @@ type commands struct {
 	Upgrade cli.Upgrade `cmd:"" help:"Upgrade a running service and wait for the outcome."`
 	Status  cli.Status  `cmd:"" help:"Show what a running service does."`
 	Reports cli.Reports `cmd:"" help:"Show the last upgrades of a service."`
+	Verify  cli.Verify  `cmd:"" help:"Watch a running service for a while and judge it by its rules."`
 	Wait    wait        `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`
 	Demo    demonst     `cmd:"" name:"demo" help:"Watch it: a server under load, upgraded five times, and every request counted."`
 	Version version     `cmd:"" help:"Print the version."`

@@ -60,6 +60,8 @@ type Process struct {
 	self   http.Handler   // the first server's: what probes ask
 	window *health.Window // what this generation has answered; nil without rules
 
+	judging sync.Mutex // held by the one who has the rules judge
+
 	services  []service
 	warmUps   []hook
 	stops     []hook

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -243,4 +244,58 @@ func TestI4_AGateThatDoesNotOpen(t *testing.T) {
 	require.Zero(t, tally.Total().Reconnects+tally.Total().ToldToClose)
 	t.Logf("sent %d, failed 0; said: %s", tally.Total().Sent, said)
 	stop(t, x.p)
+}
+
+// TestVerify judges a running service by its rules, from outside.
+func TestVerify(t *testing.T) {
+	verify := func(x *trial, args ...string) (string, error) {
+		b, err := exec.Command(build(t, "."), append([]string{"verify", "--pid-file", x.cmd.PIDFile}, args...)...).CombinedOutput()
+		return string(b), err
+	}
+	x := startTrial(t, "--rule", "success >= 99% over 2s min 20", "--rule", "panics <= 0")
+	said, err := verify(x, "--for", "1s")
+	require.NoError(t, err, said)
+	require.Contains(t, said, "the service is well")
+
+	// A release that is not, and has gone live without a trial.
+	require.NoError(t, os.WriteFile(filepath.Join(x.dir, "illness"), []byte("errors 10"), 0o600))
+	install(t, build(t, "./testdata/releases/sick"), x.path)
+	u := up(t, x.p)
+	gone(t, x.p, u.OldPID)
+	said, err = verify(x, "--for", "20s")
+	require.Error(t, err)
+	require.Contains(t, said, "the service is not well: success is 9")
+	require.Contains(t, said, "broken")
+
+	// One that is replaced under the judge's eyes.
+	install(t, build(t, "."), x.path)
+	u = up(t, x.p)
+	gone(t, x.p, u.OldPID)
+	type verdict struct {
+		said string
+		err  error
+	}
+	long := make(chan verdict, 1)
+	go func() {
+		for {
+			said, err := verify(x, "--for", "30s")
+			if !strings.Contains(said, "judged already") { // by the other one below
+				long <- verdict{said, err}
+				return
+			}
+		}
+	}()
+	require.Eventually(t, func() bool {
+		said, err := verify(x, "--for", "1ms")
+		return err != nil && strings.Contains(said, "is being judged already")
+	}, 20*time.Second, 10*time.Millisecond)
+	up(t, x.p)
+	v := <-long
+	require.Error(t, v.err)
+	require.Contains(t, v.said, "no verdict: the process that was judged makes way for another")
+
+	plain := startTrial(t)
+	said, err = verify(plain, "--for", "1s")
+	require.Error(t, err)
+	require.Contains(t, said, "has no rules")
 }

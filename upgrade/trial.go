@@ -115,6 +115,8 @@ func (p *Process) trial(ctx context.Context, phase report.Phase, length time.Dur
 	p.reach(phase, spans)
 	p.manager.Extend(length)
 	p.log.Info().Str("phase", string(phase)).Dur("length_ms", length).Int("rules", len(p.cfg.Rules)).Msg("on trial")
+	p.judging.Lock()
+	defer p.judging.Unlock()
 	report, err := health.Judge{
 		Rules: p.cfg.Rules, Phase: length, Strict: p.cfg.StrictRules, Self: p.self,
 		Own: p.figures, Old: o.figuresOver,

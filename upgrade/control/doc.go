@@ -18,6 +18,8 @@
 //	               answers 202 with the status at once.
 //	GET  /events   report.Event, one JSON line for each change, the first at once. The
 //	               stream ends when another generation serves: the client comes again.
+//	GET  /verify   health.Report, after ?for=30s of watching: 200 if the service keeps its
+//	               rules, 409 if it does not
 //	GET  /reports  the last upgrades, a list of report.Outcome, oldest first
 //
 // Every other answer is an error: {"error":{"code":"…","message":"…"}}. Among them are 503

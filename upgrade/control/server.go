@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/health"
 	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
@@ -25,6 +27,9 @@ type Service interface {
 	// it: nobody has to wait.
 	Upgrade(Request) <-chan Answer
 	Events() *Feed
+	// Judge applies the service's rules to it for a while. The error is [ErrNoRules],
+	// [ErrJudging], or the cause of the end of ctx.
+	Judge(ctx context.Context, length time.Duration) (health.Report, error)
 }
 
 // Server answers the admin listener's requests.
@@ -53,6 +58,7 @@ func NewServer(service Service, token string) *Server {
 		"/status":  {http.MethodGet, s.status},
 		"/reports": {http.MethodGet, s.reports},
 		"/events":  {http.MethodGet, s.events},
+		"/verify":  {http.MethodGet, s.verify},
 		"/upgrade": {http.MethodPost, s.upgrade},
 	} {
 		s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +74,7 @@ func NewServer(service Service, token string) *Server {
 		})
 	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusNotFound, "not_found", "there are /status, /events, /reports and /upgrade")
+		fail(w, http.StatusNotFound, "not_found", "there are /status, /events, /reports, /verify and /upgrade")
 	})
 	return s
 }
