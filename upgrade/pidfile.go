@@ -20,8 +20,9 @@ import (
 // of them lives, however they die, and a pid that the kernel has given to someone
 // else cannot be mistaken for it.
 type pidFile struct {
-	path string
-	lock *os.File
+	path    string
+	lock    *os.File
+	pending *renameio.PendingFile // prepared; nil: nothing is
 }
 
 func lockPath(path string) string  { return path + ".lock" }
@@ -32,7 +33,7 @@ func statePath(path string) string { return path + ".state" }
 func openPIDFile(path string, inherited *os.File) (*pidFile, error) {
 	if inherited != nil {
 		if sameFile(inherited, lockPath(path)) {
-			return &pidFile{path, inherited}, nil
+			return &pidFile{path: path, lock: inherited}, nil
 		}
 		_ = inherited.Close() // the path has changed since
 	}
@@ -63,7 +64,7 @@ func openPIDFile(path string, inherited *os.File) (*pidFile, error) {
 		}
 		// A service that was just stopping may have removed the file under us.
 		if sameFile(lock, lockPath(path)) {
-			return &pidFile{path, lock}, nil
+			return &pidFile{path: path, lock: lock}, nil
 		}
 		_ = lock.Close()
 	}
@@ -78,10 +79,39 @@ func sameFile(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
+// prepare writes what the file is to hold beside its place, so that what can fail (a
+// full disk) fails here, where an upgrade can still be called off.
+func (f *pidFile) prepare() error {
+	pending, err := pendingFile(f.path, []byte(strconv.Itoa(os.Getpid())+"\n"))
+	if err == nil {
+		err = pending.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("upgrade: write PID file: %w", err)
+	}
+	f.discard()
+	f.pending = pending
+	return nil
+}
+
+// discard forgets what was prepared.
+func (f *pidFile) discard() {
+	if f.pending != nil {
+		_ = f.pending.Cleanup()
+		f.pending = nil
+	}
+}
+
 // write makes the file name this process, atomically, mode 0644 whatever the
-// umask: others read it.
+// umask: others read it. After prepare it is a rename.
 func (f *pidFile) write() error {
-	if err := replaceFile(f.path, []byte(strconv.Itoa(os.Getpid())+"\n")); err != nil {
+	if f.pending == nil {
+		if err := f.prepare(); err != nil {
+			return err
+		}
+	}
+	defer f.discard() // does nothing after the replacement
+	if err := f.pending.CloseAtomicallyReplace(); err != nil {
 		return fmt.Errorf("upgrade: write PID file: %w", err)
 	}
 	return nil
@@ -90,16 +120,26 @@ func (f *pidFile) write() error {
 // replaceFile writes a file of mode 0644 atomically, whatever the umask and
 // whatever stood there. renameio.WriteFile would keep the old file's mode.
 func replaceFile(path string, b []byte) error {
-	f, err := renameio.NewPendingFile(path,
-		renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o644))
+	f, err := pendingFile(path, b)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Cleanup() }() // does nothing after the replacement
-	if _, err := f.Write(b); err != nil {
-		return err
-	}
 	return f.CloseAtomicallyReplace()
+}
+
+// pendingFile writes a file that is still to get its name. The caller replaces or
+// cleans up.
+func pendingFile(path string, b []byte) (*renameio.PendingFile, error) {
+	f, err := renameio.NewPendingFile(path,
+		renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o644))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Write(b); err != nil {
+		return nil, errors.Join(err, f.Cleanup())
+	}
+	return f, nil
 }
 
 // names tells whether the file names this process.
@@ -122,6 +162,7 @@ func (f *pidFile) remove() {
 // abandon is for a process that gives up before it has written the file: it
 // leaves nothing that it made.
 func (f *pidFile) abandon(inherited bool) {
+	f.discard()
 	if !inherited {
 		_ = os.Remove(lockPath(f.path))
 	}

@@ -74,6 +74,11 @@ func (p *Process) commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if p.pid != nil { // before it is too late to call the upgrade off
+		if err := p.pid.prepare(); err != nil {
+			return &phaseError{report.Commit, err}
+		}
+	}
 	steps := []func() error{p.ready, p.announce}
 	if p.parent == nil {
 		steps = []func() error{p.announce, p.ready}
