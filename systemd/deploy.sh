@@ -32,6 +32,9 @@ take the new one or the verification fails.
   --check-args ARGS   arguments for `NEW_BINARY check`, separated by blanks
                       (default: --config /etc/holdfast/config.yml if that exists)
   --timeout TIME      for `check`, and for the service to start or reload (default 3m)
+  --verify-for TIME   watch the release that long once it serves, and judge it by the
+                      service's rules (`RELEASE/holdfast verify`)
+  --pid-file PATH     the service's PID file, for that (default /run/holdfast/holdfast.pid)
   --verify-command CMD
                       a shell command that judges the release once it serves; if it fails,
                       the previous release is put back and the service reloaded again.
@@ -112,13 +115,13 @@ seconds() {
 
 started=$(now)
 root=/opt/holdfast unit=holdfast.service keep=5 new='' check_args='' sum='' min_size=1048576
-timeout=3m verify='' verify_timeout=10m mode=deploy dry=''
+timeout=3m verify='' verify_for='' pid_file=/run/holdfast/holdfast.pid verify_timeout=10m mode=deploy dry=''
 manager=(systemctl)
 [ -e /etc/holdfast/config.yml ] && check_args='--config /etc/holdfast/config.yml'
 
 while [ $# -gt 0 ]; do
   case $1 in
-    --root | --unit | --check-args | --keep | --sha256 | --min-size | --timeout | --verify-command | --verify-timeout)
+    --root | --unit | --check-args | --keep | --sha256 | --min-size | --timeout | --verify-for | --pid-file | --verify-command | --verify-timeout)
       [ $# -ge 2 ] || die 2 "$1 needs a value (--help tells more)"
       case $1 in
         --root) root=$2 ;;
@@ -128,6 +131,8 @@ while [ $# -gt 0 ]; do
         --sha256) sum=${2,,} ;;
         --min-size) min_size=$2 ;;
         --timeout) timeout=$2 ;;
+        --verify-for) verify_for=$2 ;;
+        --pid-file) pid_file=$2 ;;
         --verify-command) verify=$2 ;;
         --verify-timeout) verify_timeout=$2 ;;
       esac
@@ -161,6 +166,13 @@ esac
 [[ -z $sum || $sum =~ ^[0-9a-f]{64}$ ]] || die 2 "--sha256 $sum: want 64 hexadecimal digits"
 timeout=$(seconds "$timeout")
 verify_timeout=$(seconds "$verify_timeout")
+if [ -n "$verify_for" ]; then
+  [ -z "$verify" ] || die 2 "--verify-for and --verify-command: one of them"
+  verify_for=$(seconds "$verify_for")
+  [ "$verify_for" -lt "$verify_timeout" ] || die 2 "--verify-for must be less than --verify-timeout ($verify_timeout s)"
+  # shellcheck disable=SC2016 # it runs in a shell of its own, which is given $RELEASE
+  printf -v verify '"$RELEASE/holdfast" verify --for %ss --pid-file %q' "$verify_for" "$pid_file"
+fi
 root=$(realpath -m -- "$root")
 staging="$root/releases/.new.$$" lock="$root/.deploy.lock"
 switch="$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/deploy-switch.sh"

@@ -192,15 +192,21 @@ func TestDeploy(t *testing.T) {
 		}
 
 		// It serves, and is found bad: the previous one serves again.
+		pidFile := filepath.Join(m.RuntimeDir(), "holdfast", "holdfast.pid")
 		for _, how := range [][]string{
 			{"--verify-command", `echo "judging $UNIT"; test -x "$PREVIOUS/holdfast" && "$RELEASE/holdfast" version && exit 7`},
 			{"--verify-command", "sleep 60", "--verify-timeout", "1s"},
+			{"--verify-for", "30s", "--pid-file", pidFile},
 		} {
+			rule(t, m, "goroutines <= 1") // no generation keeps that
 			generation := agreed(t, m).Generation
 			code, said := deploy(t, m, append(how, release("v1"))...)
 			require.Equal(t, 6, code, said)
 			require.Contains(t, said, "went live and failed; releases/"+v2+" is current and serves again")
-			if how[1] != "sleep 60" {
+			switch {
+			case how[0] == "--verify-for":
+				require.Contains(t, said, "the service is not well: the number of goroutines is ")
+			case how[1] != "sleep 60":
 				require.Contains(t, said, "judging "+unit+"\nholdfast v1 ")
 			}
 			v := agreed(t, m)
@@ -211,7 +217,8 @@ func TestDeploy(t *testing.T) {
 			require.Equal(t, "releases/"+v1, noted(t, m, "previous"))
 			tidy(t, m)
 		}
-		mustDeploy(t, m, "v1", "--verify-command", "true", "--keep", "2")
+		rule(t, m, "goroutines <= 100000")
+		mustDeploy(t, m, "v1", "--verify-for", "1s", "--pid-file", pidFile, "--keep", "2")
 		require.Len(t, releases(t, m), 2, "the last two are kept")
 		require.NotContains(t, releases(t, m), v1)
 		v1, v2 := current(t, m), v2
@@ -277,4 +284,14 @@ func TestDeploy(t *testing.T) {
 	// That one is the previous one now, and does not keep a good one from serving.
 	mustDeploy(t, m, "v1")
 	m.Must("stop", unit)
+}
+
+// rule makes the next generations have one rule.
+func rule(t *testing.T, m *systemdtest.Manager, text string) {
+	t.Helper()
+	path := filepath.Join(m.Dir, "config.yml")
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	kept, _, _ := strings.Cut(string(b), "rule:")
+	require.NoError(t, os.WriteFile(path, []byte(kept+"rule: "+text+"\n"), 0o600))
 }
