@@ -192,7 +192,7 @@ if [ "$mode" = list ]; then
     [ "$name" != "$serving" ] || marks+=' current'
     [ "$name" != "$previous" ] || [ "$name" = "$serving" ] || marks+=' previous'
     [ "$name" != "$serves" ] || marks+=' serves'
-    printf '%-32s %10s  %s %s\n' "${name#releases/}" "$(mib "$(stat -c %s "$dir/holdfast")")" "$(date -u -r "$dir/holdfast" '+%F %T UTC')" "$marks"
+    printf '%-34s %10s  %s %s\n' "${name#releases/}" "$(mib "$(stat -c %s "$dir/holdfast")")" "$(date -u -r "$dir/holdfast" '+%F %T UTC')" "$marks"
   done
   exit 0
 fi
@@ -318,7 +318,8 @@ else
     chmod 0755 "$staging" "$staging/holdfast"
     check "$staging/holdfast" "$new"
   fi
-  target="releases/$(date -u +%Y%m%dT%H%M%SZ)-${sum:0:12}"
+  # To the millisecond: the names are the order of the releases.
+  target="releases/$(date -u +%Y%m%dT%H%M%S.%3NZ)-${sum:0:12}"
   [ ! -e "$root/$target" ] || target="$target.$$"
 fi
 
