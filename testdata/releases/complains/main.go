@@ -13,6 +13,6 @@ func main() {
 	for i := 1; i < 30; i++ {
 		fmt.Fprintln(os.Stderr, "step", i)
 	}
-	fmt.Fprintln(os.Stderr, "bad release: no licence key")
+	fmt.Fprintln(os.Stderr, "bad release: no key")
 	os.Exit(3)
 }
