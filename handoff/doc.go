@@ -122,7 +122,10 @@
 //	 │── over ───────────────────────────────▶│
 //	 │   (ready, by whoever started it)       │   PID file, service manager
 //	 │◀──────────────────────── committed ────│
+//	 │── report ─────────────────────────────▶│   how it saw the upgrade
 //	 │   drains                               │
+//	 │◀─────────────────────── (hurry) ───────│   the next upgrade shall not wait
+//	 │── report {what is left} … ────────────▶│
 //	 │── offer 3 … ──────────────────────────▶│   as they become idle
 //	 │── released ───────────────────────────▶│   exclusive work starts
 //	 │── state {…, final}, bye {account} ────▶│

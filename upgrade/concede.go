@@ -28,34 +28,42 @@ type word struct {
 func (l *loop) concede(a *attempt) {
 	// A copy: the file and the events are the new generation's now.
 	o := a.outcome
-	waiters := a.waiters
-	a.waiters = nil
-	a.conceded = make(chan struct{})
+	o.Result, o.Phase, o.Ended = Succeeded, "", a.handed
+	o.Durations = a.phases(a.handed)
+	delete(o.Durations, string(report.Drain))
+	stderr := a.stderr
+	if !a.committed {
+		stderr = nil // it writes there still
+	}
+	var peer *handoff.Peer
+	if a.moves() {
+		peer = a.peer
+	}
+	waiters, link, done := a.waiters, a.hearing(), make(chan struct{})
+	a.waiters, a.conceded = nil, done
 	l.listeners.Go(func() {
-		defer close(a.conceded)
-		o.Result, o.Phase, o.Ended = Succeeded, "", a.handed
-		o.Durations = a.phases(a.handed)
-		delete(o.Durations, string(report.Drain))
-		if a.committed {
-			o.Stderr = a.stderr.finish()
+		defer close(done)
+		o.Stderr = stderr.finish()
+		if link != nil {
+			l.tellWord(link, word{Outcome: &o})
 		}
-		l.tellWord(a, word{Outcome: &o})
 		l.tell(report.Ended, &o)
-		var peer *handoff.Peer
-		if a.link != nil && a.moves() {
-			peer = a.peer
-		}
 		l.admin.handOver(peer, waiters, o)
 	})
 }
 
-func (p *Process) tellWord(a *attempt, w word) {
-	if a.link == nil || a.hello == nil || !a.hello.Speaks() {
-		return
+// hearing is the link to a new generation that understands us; nil without one.
+func (a *attempt) hearing() *handoff.Link {
+	if a == nil || a.hello == nil || !a.hello.Speaks() {
+		return nil
 	}
+	return a.link
+}
+
+func (p *Process) tellWord(link *handoff.Link, w word) {
 	b, err := json.Marshal(w)
 	if err == nil {
-		err = a.link.Send(handoff.Message{Type: handoff.Report, Data: b})
+		err = link.Send(handoff.Message{Type: handoff.Report, Data: b})
 	}
 	if err != nil {
 		p.log.Debug().Err(err).Msg("the new generation was not told")
@@ -66,14 +74,14 @@ func (p *Process) tellWord(a *attempt, w word) {
 const progressTick = 200 * time.Millisecond
 
 // tellProgress tells the new generation how many connections are left, until ctx ends.
-func (p *Process) tellProgress(ctx context.Context, a *attempt) {
+func (p *Process) tellProgress(ctx context.Context, link *handoff.Link) {
 	tick := time.NewTicker(progressTick)
 	defer tick.Stop()
 	last := report.Connections{Open: -1}
 	for {
 		if n := p.connections(); n != last {
 			last = n
-			p.tellWord(a, word{Connections: &n})
+			p.tellWord(link, word{Connections: &n})
 		}
 		select {
 		case <-tick.C:

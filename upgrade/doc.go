@@ -21,6 +21,10 @@
 //   - A request for an upgrade is never lost. While one runs, or while the previous
 //     generation still drains, it is kept and carried out afterwards; several of
 //     them become one, since each would start the same binary.
+//   - Whoever asked learns the truth: through the admin listener (package [control]),
+//     the state file ([Wait]) and the reports, with the phase, the reason and what the
+//     new process wrote last. The reports of the last hundred upgrades outlive
+//     generations, restarts and crashes.
 //   - The PID file names a live process that serves: it is written atomically by
 //     the new generation after it has begun to accept, and the old one stays until
 //     that is done.
@@ -34,7 +38,9 @@
 // reads anew. A new generation that dies after it has taken over is the service
 // manager's to restart; its predecessor then hastens its own drain. If it dies
 // during the takeover, the connections that it had acknowledged die with it, and the old one
-// goes on with the rest. Linux is the
+// goes on with the rest. What a new process writes to its standard error before it
+// calls [CaptureStderr], or else [New], a panic of an init function for example, is in
+// the log's stream but is not quoted. Linux is the
 // target; on other Unix systems upgrades work without the link between the
 // generations, so a successor is not known by pid.
 //
@@ -61,17 +67,20 @@
 //	  parks, hands connections over ────────▶ serves them
 //	                                          ready, PID file, service manager
 //	old: Draining ◀────────────── committed ─ new: Serving
+//	  its view of the upgrade ──────────────▶ in the reports
+//	  questions of the admin listener ──────▶ are answered there
 //	  finishes, moves, lets go ─────────────▶ exclusive work begins
-//	  account of the connections ───────────▶ in the state file
+//	  account of the connections ───────────▶ in the state file, in the reports
 //	  exits
 //
 // # Signals
 //
-//	SIGUSR2, SIGHUP   upgrade
+//	SIGUSR2, SIGHUP   upgrade; POST /upgrade on the admin listener is the same, with an answer
 //	SIGTERM, SIGINT   stop gracefully; a second one ends at once
 //	SIGUSR1           reopen the log file (Config.ReopenLog)
 //	SIGQUIT           left to the Go runtime: a dump of all goroutines
 //
 // An old generation that drains passes a request for an upgrade on to its
-// successor, and takes SIGTERM as a word to hurry.
+// successor, and takes SIGTERM as a word to hurry. A forced request for an upgrade
+// hurries it, too, and cuts its drain after Config.ForceDrain.
 package upgrade

@@ -368,10 +368,10 @@ func (l *loop) leave(o handoff.DrainOptions, last bool) {
 	}
 	drain, cutDrain := context.WithCancel(ctx)
 	l.cutDrain = cutDrain
-	o.Hasten, o.HastenTo = l.hasten, min(l.cfg.StopLinger, l.cfg.ForceDrain/2)
+	o.Hasten, o.HastenTo = l.hasten, l.cfg.StopLinger
 	attempt := l.attempt
-	if !last && attempt != nil {
-		l.listeners.Go(func() { l.tellProgress(drain, attempt) })
+	if link := attempt.hearing(); !last && link != nil {
+		l.listeners.Go(func() { l.tellProgress(drain, link) })
 	}
 	l.listeners.Go(func() {
 		err := l.letGo(ctx, drain, o, attempt, last)

@@ -193,16 +193,16 @@ const (
 // Watch gives every event to handle, from one generation to the next. It returns
 // when ctx ends, when handle fails, or when nobody listens any more for a while.
 func (c *Client) Watch(ctx context.Context, handle func(report.Event) error) error {
-	heard := time.Time{}
+	heard, stops := time.Time{}, false
 	for {
 		err := c.Events(ctx, func(e report.Event) error {
-			heard = time.Now()
+			heard, stops = time.Now(), e.Status.State == "stopping" || e.Status.State == "stopped"
 			return handle(e)
 		})
 		if err == nil {
 			continue
 		}
-		if !errors.Is(err, ErrNoService) || time.Since(heard) > watchPatience {
+		if !errors.Is(err, ErrNoService) || stops || time.Since(heard) > watchPatience {
 			return err
 		}
 		select {

@@ -78,6 +78,10 @@ func (s *Store) Reload() error {
 	if err == nil || damaged != nil {
 		s.list = list
 	}
+	if damaged != nil && damaged.Aside != "" && len(list) > 0 {
+		// What was saved is the next process's, too.
+		damaged.Err = errors.Join(damaged.Err, s.write())
+	}
 	return err
 }
 
@@ -138,6 +142,11 @@ func (s *Store) Put(o Outcome) error {
 		s.list = append(s.list, o)
 		s.list = slices.Clone(s.list[max(0, len(s.list)-Keep):])
 	}
+	return s.write()
+}
+
+// write replaces the file. The caller holds mu.
+func (s *Store) write() error {
 	if s.path == "" {
 		return nil
 	}

@@ -85,7 +85,7 @@ func (u *Upgrade) explain(ctx context.Context, err error, asked report.Status) e
 		return fmt.Errorf("no upgrade to tell of: %w", err)
 	}
 	err = fmt.Errorf("pid %d, which was asked, has gone without an answer (%w)", asked.PID, err)
-	list, _ := u.reports() // the best that can be had
+	list := u.left()
 	for i := len(list) - 1; i >= 0; i-- {
 		if o := list[i]; asked.Last == nil || o.Began.After(asked.Last.Began) {
 			return fmt.Errorf("%w; the last word in its reports: %s", err, o)
@@ -94,9 +94,18 @@ func (u *Upgrade) explain(ctx context.Context, err error, asked report.Status) e
 	return fmt.Errorf("%w; its reports have nothing newer: see its log", err)
 }
 
-// reports asks the service, or reads what it has left.
-func (u *Upgrade) reports() ([]report.Outcome, error) { return reports(&u.Client) }
+// left is the best that can be had of a service that is in trouble. It is not asked if
+// it can be helped: a process that only holds the socket would not answer.
+func (u *Upgrade) left() []report.Outcome {
+	if path := u.ReportsFile(); path != "" {
+		list, _ := report.Read(path) // of a damaged file, too
+		return list
+	}
+	list, _ := reports(&u.Client)
+	return list
+}
 
+// reports asks the service, or reads what it has left.
 func reports(s *settings.Client) ([]report.Outcome, error) {
 	c, err := s.Connect()
 	if err != nil {
