@@ -63,8 +63,10 @@
 //	old: Upgrading                            new: Starting
 //	  checks the binary, starts it ─────────▶ hello
 //	  saves its state ──────────────────────▶ loads it, runs the warm-up hooks
-//	                                          accepts
+//	                                          gate: asks its own probes
+//	  gives its figures to compare with ────▶ canary: both accept, rules judge the new one
 //	  parks, hands connections over ────────▶ serves them
+//	  waits, listens for a heartbeat ◀─────── probation: rules judge it under all traffic
 //	                                          ready, PID file, service manager
 //	old: Draining ◀────────────── committed ─ new: Serving
 //	  its view of the upgrade ──────────────▶ in the reports
@@ -72,6 +74,11 @@
 //	  finishes, moves, lets go ─────────────▶ exclusive work begins
 //	  account of the connections ───────────▶ in the state file, in the reports
 //	  exits
+//
+// Up to "ready" the new generation can give back what it has: when a rule is broken,
+// when it or the service is told to stop, or when its PID file cannot be written. If it
+// dies or hangs, the old one notices and takes back what did not die with it. If the old
+// one dies, the new one goes on at once. [health] has the probes and the rules.
 //
 // # Signals
 //

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +77,9 @@ func TestBadFiles(t *testing.T) {
 		{"drain-timeout:\n", "c.yml:1: drain-timeout: the value is missing"},
 		{"drain-timeout: {a: b}\n", "c.yml:1: drain-timeout: want a value or a list"},
 		{"- a\n", "c.yml:1: want a mapping"},
+		{"rule:\n  - panics <= 0\n  - p95 < fast\n", "c.yml:3: rule: "},
+		{"gate: telnet localhost\n", "c.yml:1: gate: "},
+		{"drain-timeout: [1s, 2s]\n", "c.yml:1: drain-timeout: want one value"},
 		{"a: [\n", "c.yml: "},
 	} {
 		_, err := parse(t, "--config", file(t, tc.text))
@@ -104,6 +108,11 @@ func TestBadSettings(t *testing.T) {
 		{[]string{"--log-format", "xml"}, "--log-format"},
 		{[]string{"--unix-mode", "9"}, "want octal"},
 		{[]string{"--body-limit", "1XB"}, "--body-limit"},
+		{[]string{"--canary", "10s"}, "need a --rule"},
+		{[]string{"--probation", "-1s", "--rule", "panics <= 0"}, "--probation"},
+		{[]string{"--canary-share", "0.9"}, "at most 0.5"},
+		{[]string{"--gate-in-a-row", "0"}, "want 1 or more"},
+		{[]string{"--rule", "success > 99"}, "--rule"},
 	} {
 		_, err := parse(t, tc.args...)
 		require.ErrorContains(t, err, tc.want, tc.args)
@@ -138,4 +147,22 @@ func TestCheck(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "check makes no file")
+}
+
+// TestTheReadmesConfiguration: what the README shows can be copied.
+func TestTheReadmesConfiguration(t *testing.T) {
+	b, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(b), "```yaml\n")
+	text, _, found := strings.Cut(rest, "```")
+	require.True(t, found)
+	s, err := parse(t, "--config", file(t, text))
+	require.NoError(t, err)
+	c := s.Config()
+	require.Len(t, c.Gate, 2)
+	require.Len(t, c.Rules, 4)
+	require.Equal(t, 20*time.Second, c.Canary)
+	require.Equal(t, time.Minute, c.Probation)
+	require.InDelta(t, 0.1, c.CanaryShare, 1e-9)
+	require.Equal(t, "p95 <= 1.5x old or 20ms over 10s min 50", c.Rules[1].String())
 }
