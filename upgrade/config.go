@@ -87,9 +87,13 @@ type Config struct {
 	GateTimeout time.Duration
 
 	// Canary is a time in which both generations accept, from the same queue, and Rules
-	// judge the new one by its own traffic, CanaryShare of the new connections: at most
-	// and by default one half. If a rule is broken it gives its connections back and
-	// exits. Default 0: off.
+	// judge the new one by its own traffic. If a rule is broken it gives its connections
+	// back and exits. Default 0: off.
+	//
+	// CanaryShare is about the part of the new connections that it gets: at most and by
+	// default one half, for then both wait on the queue all the time, and the kernel
+	// gives whom it likes (two thirds to the new one is usual). For less, the new one
+	// accepts for that part of the time only.
 	Canary      time.Duration
 	CanaryShare float64
 

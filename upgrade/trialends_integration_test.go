@@ -89,3 +89,34 @@ func TestI4_TheOldGenerationDiesDuringATrial(t *testing.T) {
 		})
 	}
 }
+
+// TestI4_ACanaryGetsItsShare counts who answers new connections while both generations
+// accept.
+func TestI4_ACanaryGetsItsShare(t *testing.T) {
+	for _, share := range []string{"0.5", "0.1"} {
+		t.Run(share, func(t *testing.T) {
+			x := startTrial(t, "--canary", "3s", "--canary-share", share, "--rule", "success >= 99%")
+			_, pid := x.onTrial("canary")
+			before := x.r.Snapshot().Workloads["hello new"].Generations
+			require.Eventually(t, func() bool { return len(entries(t, x.p.LogPath(), "verdict")) == 1 }, 20*time.Second, 20*time.Millisecond)
+			after := x.r.Snapshot().Workloads["hello new"].Generations
+			old, fresh := after[1]-before[1], after[2]-before[2]
+			part := float64(fresh) / float64(old+fresh)
+			t.Logf("of %d new connections pid %d answered %d: %.0f %%", old+fresh, pid, fresh, 100*part)
+			require.Positive(t, fresh)
+			if share == "0.1" {
+				require.Less(t, part, 0.3, "the kernel gives no exact shares, but a tenth is no third")
+			}
+			require.Eventually(t, func() bool {
+				serving, err := upgrade.ReadPIDFile(x.cmd.PIDFile)
+				return err == nil && serving == pid
+			}, 20*time.Second, 5*time.Millisecond)
+			flowing(t, x.r, 64)
+			tally := x.r.Stop()
+			require.NoError(t, tally.Err())
+			require.Zero(t, tally.Total().Reconnects+tally.Total().ToldToClose)
+			last := signal(t, x.cmd.PIDFile, syscall.SIGTERM)
+			require.Eventually(t, func() bool { return syscall.Kill(last, 0) != nil }, 20*time.Second, 5*time.Millisecond)
+		})
+	}
+}
