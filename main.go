@@ -157,7 +157,7 @@ func (c *check) Run(out io.Writer) error {
 
 type wait struct {
 	PIDFile string        `name:"pid-file" required:"" help:"The service's PID file." placeholder:"PATH"`
-	Timeout time.Duration `help:"Give up after this time." default:"2m"`
+	Timeout time.Duration `help:"Give up after this time; the upgrade goes on." default:"10m"`
 	PID     int           `arg:"" optional:"" help:"The process that was asked ($MAINPID under systemd); default: the one in the PID file."`
 }
 
