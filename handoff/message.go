@@ -83,8 +83,11 @@ type Message struct {
 	Build      string      `json:"build,omitempty"`      // hello
 	Generation int         `json:"generation,omitempty"` // hello
 	PID        int         `json:"pid,omitempty"`        // hello
-	Reason     string      `json:"reason,omitempty"`     // failed, give-back: one line for a person
-	Phase      string      `json:"phase,omitempty"`      // phase; failed, give-back: where
+	// Bound is the longest that the new process may take until it is ready, in
+	// nanoseconds; then the old one, which says so in its hello, kills it. 0: not told.
+	Bound  time.Duration `json:"bound,omitempty"`
+	Reason string        `json:"reason,omitempty"` // failed, give-back: one line for a person
+	Phase  string        `json:"phase,omitempty"`  // phase; failed, give-back: where
 
 	Spans []time.Duration `json:"spans,omitempty"` // phase: the times over which figures are wanted
 

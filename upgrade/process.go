@@ -251,7 +251,7 @@ func (p *Process) drainsOnly(reason string, err error) {
 func (p *Process) hello() handoff.Message {
 	return handoff.Message{
 		Type: handoff.Hello, Versions: handoff.ProtocolVersions,
-		Build: p.cfg.Build, Generation: p.generation, PID: os.Getpid(),
+		Build: p.cfg.Build, Generation: p.generation, PID: os.Getpid(), Bound: p.cfg.bound(),
 	}
 }
 

@@ -69,7 +69,7 @@ func (p *Process) canary(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var open sync.WaitGroup
 	open.Go(func() { p.limitShare(ctx, p.cfg.CanaryShare) })
-	err := p.trial(ctx, report.Canary, p.cfg.Canary)
+	err := p.trial(ctx, report.Canary, p.fit(p.cfg.Canary, p.cfg.Probation))
 	cancel()
 	open.Wait()
 	return err
@@ -81,11 +81,30 @@ func (p *Process) probation(ctx context.Context) error {
 	if p.cfg.Probation <= 0 {
 		return ctx.Err()
 	}
-	err := p.trial(ctx, report.Probation, p.cfg.Probation)
+	err := p.trial(ctx, report.Probation, p.fit(p.cfg.Probation, 0))
 	if err == nil {
 		p.reach(report.Commit, nil)
 	}
 	return err
+}
+
+// fit shortens a phase, and in the same measure one that is still to come, to what the
+// old generation gives this one before it kills it: that one has its own settings, and
+// may know nothing of a trial.
+func (p *Process) fit(length, later time.Duration) time.Duration {
+	bound := p.parentSays.Bound
+	if bound <= 0 {
+		return length
+	}
+	// The rest is for the takeover and the commit.
+	left := bound - time.Since(p.started) - min(p.cfg.HandoffTimeout, bound/4)
+	if length+later <= left {
+		return length
+	}
+	short := max(0, time.Duration(float64(length)*float64(left)/float64(length+later)))
+	p.log.Warn().Dur("wanted_ms", length).Dur("length_ms", short).Dur("bound_ms", bound).
+		Msg("trial shortened: the previous generation would end this one before; its settings are older")
+	return short
 }
 
 // trial has the rules judge this generation for a phase. An old generation that

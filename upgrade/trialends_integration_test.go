@@ -4,6 +4,8 @@ package upgrade_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -119,4 +121,24 @@ func TestI4_ACanaryGetsItsShare(t *testing.T) {
 			require.Eventually(t, func() bool { return syscall.Kill(last, 0) != nil }, 20*time.Second, 5*time.Millisecond)
 		})
 	}
+}
+
+// TestI4_ATrialIsShortenedForAnOlderGeneration: the settings have a longer trial than
+// the generation that runs knows of, which would kill its successor in the middle of it.
+func TestI4_ATrialIsShortenedForAnOlderGeneration(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yml")
+	settings := "upgrade-timeout: 4s\nrule: panics <= 0\n"
+	require.NoError(t, os.WriteFile(path, []byte(settings), 0o600))
+	x := startTrial(t, "--config", path)
+	require.NoError(t, os.WriteFile(path, []byte(settings+"canary: 30s\nprobation: 30s\n"), 0o600))
+	x.good()
+	require.NotEmpty(t, entries(t, x.p.LogPath(), "trial shortened: the previous generation would end this one before; its settings are older"))
+	verdicts := entries(t, x.p.LogPath(), "verdict")
+	require.Len(t, verdicts, 2)
+	for _, v := range verdicts {
+		require.True(t, v.Passed)
+	}
+	tally := x.r.Stop()
+	require.NoError(t, tally.Err())
+	stop(t, x.p)
 }

@@ -160,7 +160,7 @@ func TestTheReadmesConfiguration(t *testing.T) {
 	require.NoError(t, err)
 	c := s.Config()
 	require.Len(t, c.Gate, 2)
-	require.Len(t, c.Rules, 4)
+	require.Len(t, c.Rules, 5)
 	require.Equal(t, 20*time.Second, c.Canary)
 	require.Equal(t, time.Minute, c.Probation)
 	require.InDelta(t, 0.1, c.CanaryShare, 1e-9)
