@@ -95,12 +95,15 @@ func (l *loop) onSuccessorStuck(a *attempt, why string) {
 }
 
 func (l *loop) onOverdue(a *attempt) {
-	if a != l.attempt || l.State() != Upgrading || a.committed || a.returns {
+	if a != l.attempt || l.State() != Upgrading || a.committed {
 		return
 	}
 	if !a.returned {
 		l.onSuccessorStuck(a, a.silence(l.cfg.HandoffTimeout))
 		return
+	}
+	if a.returns {
+		return // its end will say it
 	}
 	if a.hello != nil {
 		l.log.Error().Int("successor", a.pid()).Msg("the new generation is ready but has not confirmed: handing over all the same")

@@ -124,9 +124,8 @@ func (l *loop) onGiveBack(a *attempt, m *handoff.Message) {
 	a.returns, a.took = true, true
 	a.failedIn(m.Phase)
 	reason := m.Reason
-	if a.overdue != nil {
-		a.overdue.Stop() // the time to give back is its own, and the upgrade's
-	}
+	// It has its drain timeout to give back; one that then does not end is killed.
+	l.expect(a, l.cfg.DrainTimeout+2*l.cfg.HandoffTimeout)
 	a.reason = "the new generation gave up: " + reason // it may say more, later
 	l.log.Warn().Str("reason", reason).Msg("the new generation gives back what it has taken: this one accepts again")
 	if !a.moving {

@@ -51,6 +51,9 @@ func (l *loop) expect(a *attempt, within time.Duration) {
 
 // silence says what it means that the new generation has not spoken in time.
 func (a *attempt) silence(handoffTimeout time.Duration) string {
+	if a.returns {
+		return "it gives back what it has taken, and does not end"
+	}
 	switch a.outcome.Phase {
 	case report.Canary, report.Probation:
 		return fmt.Sprintf("no sign of life for %s", heartbeatTimeout)
