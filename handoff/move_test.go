@@ -310,6 +310,7 @@ func TestI3_AStalledPeer(t *testing.T) {
 	n, err := rec.take(far, m)
 	require.ErrorIs(t, err, unix.EPIPE)
 	require.Zero(t, n)
+	require.Len(t, r.snapshot(), len(clients), "it has not let anyone read what it could not acknowledge")
 }
 
 // A peer that is gone with connections in its hands.
