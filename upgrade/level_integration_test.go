@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/upgrade"
 )
 
 // footprint is what a process holds.
@@ -128,6 +129,12 @@ func TestI9_NothingIsLeftBehind(t *testing.T) {
 	for name, c := range tally.Workloads {
 		t.Logf("%s: sent %d, failed %d", name, c.Sent, c.Failed())
 	}
+	// The account comes when the old generation has gone, first into the reports and
+	// then into the state file: until then one of them may be half replaced.
+	require.Eventually(t, func() bool {
+		st, err := upgrade.ReadStatus(cmd.PIDFile)
+		return err == nil && st.Upgrade != nil && st.Upgrade.Connections != nil
+	}, time.Minute, 5*time.Millisecond, "no account of the last upgrade")
 	files := func(dir string) (names []string) {
 		entries, err := os.ReadDir(dir)
 		require.NoError(t, err)
