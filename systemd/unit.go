@@ -105,10 +105,7 @@ func (u Unit) Service() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	program, err := programWord(u.Binary)
-	if err != nil {
-		return "", err
-	}
+	program, _ := programWord(u.Binary) // it is checked
 	d := u.directories()
 	longest := u.DrainTimeout + u.UpgradeTimeout + margin
 	s := service{
@@ -144,6 +141,9 @@ func (u Unit) checked() (Unit, error) {
 	}
 	if u.StateDir == "" {
 		u.StateDir = filepath.Join(stateSpecifier, u.Name)
+	}
+	if _, err := programWord(u.Binary); err != nil {
+		return u, err
 	}
 	paths := []string{u.PIDFile, u.StateDir, u.LogFile}
 	for _, l := range u.all() {

@@ -37,11 +37,11 @@ import (
 
 // Command is `holdfast unit`.
 type Command struct {
-	User         bool   `env:"-" help:"For a user's manager, systemctl --user, instead of the system's."`
-	Socket       Socket `env:"-" help:"Print the socket unit instead of the service; --socket=NAME for one of several listeners."`
-	Name         string `env:"-" help:"Name of the units, of the system user that the service runs as, and of its directories." default:"holdfast" placeholder:"NAME"`
-	Binary       string `env:"-" help:"The program that the unit starts. Default: this one, as it was called." placeholder:"PATH"`
-	NotifyReload bool   `env:"-" help:"Use Type=notify-reload, which systemd 253 and later know; earlier ones refuse it. The unit may run on another machine than this, so it is not looked up."`
+	User         bool   `setting:"-" env:"-" help:"For a user's manager, systemctl --user, instead of the system's."`
+	Socket       Socket `setting:"-" env:"-" help:"Print the socket unit instead of the service; --socket=NAME for one of several listeners."`
+	Name         string `setting:"-" env:"-" help:"Name of the units, of the system user that the service runs as, and of its directories." default:"holdfast" placeholder:"NAME"`
+	Binary       string `setting:"-" env:"-" help:"The program that the unit starts. Default: this one, as it was called." placeholder:"PATH"`
+	NotifyReload bool   `setting:"-" env:"-" help:"Use Type=notify-reload, which systemd 253 and later know; earlier ones refuse it. The unit may run on another machine than this, so it is not looked up."`
 
 	settings.Server
 	Config settings.File `help:"YAML file with settings; the keys are the names of the flags of 'holdfast serve'." placeholder:"FILE"`
@@ -178,14 +178,14 @@ func given(ctx *kong.Context) []string {
 			set[p.Flag.Name] = true
 		}
 	}
-	own := []string{"help", "user", "socket", "name", "binary", "notify-reload", "pid-file", "state-dir"}
+	elsewhere := []string{"pid-file", "state-dir"} // systemd.Unit has them
 	var args []string
 	for _, f := range ctx.Selected().Flags {
 		for _, env := range f.Envs {
 			_, ok := os.LookupEnv(env)
 			set[f.Name] = set[f.Name] || ok
 		}
-		if set[f.Name] && !slices.Contains(own, f.Name) {
+		if set[f.Name] && settings.IsSetting(f) && !slices.Contains(elsewhere, f.Name) {
 			args = append(args, settings.Args(f)...)
 		}
 	}
