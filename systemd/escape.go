@@ -24,21 +24,18 @@ func quoteWord(specifier, s string) string {
 		return specifier + s
 	}
 	var b strings.Builder
-	b.WriteString(`"` + specifier)
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
+	for _, r := range s {
 		switch {
 		case r == '"' || r == '\\':
-			b.WriteString(`\` + s[:n])
-		case r < ' ' || r == 0x7f || (r == utf8.RuneError && n == 1): // a unit is UTF-8
-			fmt.Fprintf(&b, `\x%02x`, s[0])
+			b.WriteRune('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\x%02x`, r)
 		default:
-			b.WriteString(s[:n])
+			b.WriteRune(r)
 		}
-		s = s[n:]
 	}
-	b.WriteString(`"`)
-	return b.String()
+	return `"` + specifier + b.String() + `"`
 }
 
 // programWord writes the program of a command line. It is a path, and not a word like
@@ -61,7 +58,8 @@ func programWord(path string) (string, error) {
 // are read in one setting and not in another.
 func checkPath(path string) error {
 	for _, r := range path {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError || strings.ContainsRune(`"'\`, r) {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError || // the manager's own messages are UTF-8
+			strings.ContainsRune(`"'\`, r) {
 			return fmt.Errorf("the path %q: systemd cannot take quotes, backslashes or control characters: choose another one", path)
 		}
 	}

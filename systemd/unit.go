@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/template"
 	"time"
+	"unicode/utf8"
 )
 
 var (
@@ -144,6 +145,11 @@ func (u Unit) checked() (Unit, error) {
 	}
 	if _, err := programWord(u.Binary); err != nil {
 		return u, err
+	}
+	for _, arg := range u.Args {
+		if !utf8.ValidString(arg) || strings.Contains(arg, "\x00") {
+			return u, fmt.Errorf("the setting %q: systemd wants UTF-8: write it another way, or into the configuration file", arg)
+		}
 	}
 	paths := []string{u.PIDFile, u.StateDir, u.LogFile}
 	for _, l := range u.all() {

@@ -105,9 +105,9 @@ func TestUnitOptions(t *testing.T) {
 		"an everyday command": {
 			func(u *Unit) {
 				u.Binary, u.StateDir = "/opt/a b/hold%fast", "/srv/state"
-				u.Args = []string{"--gate", `exec sh -c "echo $x 5%"`, "--addr", "", "--x=ü", "\n\x01\xff;", ";"}
+				u.Args = []string{"--gate", `exec sh -c "echo $x 5%"`, "--addr", "", "--x=ü", "\n\x01;", ";"}
 			},
-			[]string{`ExecStart="/opt/a b/hold%%fast" serve --pid-file %t/holdfast/holdfast.pid --state-dir /srv/state --gate "exec sh -c \"echo $$x 5%%\"" --addr "" "--x=ü" "\x0a\x01\xff;" ";"`}, nil,
+			[]string{`ExecStart="/opt/a b/hold%%fast" serve --pid-file %t/holdfast/holdfast.pid --state-dir /srv/state --gate "exec sh -c \"echo $$x 5%%\"" --addr "" "--x=ü" "\x0a\x01;" ";"`}, nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,6 +146,7 @@ func TestWhatNoUnitExpresses(t *testing.T) {
 		"quotes":         func(u *Unit) { u.Binary = `/opt/"x"/holdfast` },
 		"${":             func(u *Unit) { u.Binary = "/opt/${x}/holdfast" },
 		"backslashes":    func(u *Unit) { u.PIDFile = `/srv/a\b.pid` },
+		"the setting":    func(u *Unit) { u.Args = []string{"\xff"} },
 		"control":        func(u *Unit) { u.StateDir = "/srv/a\nb" },
 		`"/srv/\xff"`:    func(u *Unit) { u.LogFile = "/srv/\xff" },
 		"the blank":      func(u *Unit) { u.Listeners[0].Network, u.Listeners[0].Addr = "unix", "/srv/a " },
