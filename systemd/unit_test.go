@@ -60,7 +60,8 @@ func TestUnitOptions(t *testing.T) {
 	}{
 		"a name": {
 			func(u *Unit) { u.Name = "web-2" },
-			[]string{"User=web-2", "Group=web-2", "RuntimeDirectory=web-2", "StateDirectory=web-2", "PIDFile=%t/web-2/web-2.pid"}, nil,
+			[]string{"User=web-2", "Group=web-2", "RuntimeDirectory=web-2", "StateDirectory=web-2", "PIDFile=%t/web-2/web-2.pid"},
+			nil,
 		},
 		"a user's": {
 			func(u *Unit) { u.User, u.RuntimeDir = true, "/run/user/7" },
@@ -73,15 +74,18 @@ func TestUnitOptions(t *testing.T) {
 				u.PIDFile, u.StateDir, u.LogFile = "/run/user/7/app/a.pid", "/var/lib/app", "/home/u/a.log"
 				u.Listeners = at("unix", "/run/app/s")
 			},
-			[]string{"PIDFile=%t/app/a.pid", "RuntimeDirectory=app"}, []string{"StateDirectory=", "ReadWritePaths="},
+			[]string{"PIDFile=%t/app/a.pid", "RuntimeDirectory=app"},
+			[]string{"StateDirectory=", "ReadWritePaths="},
 		},
 		"notify-reload": {
 			func(u *Unit) { u.NotifyReload = true },
-			[]string{"Type=notify-reload", "ReloadSignal=SIGUSR2"}, []string{"ExecReload=/bin/kill"},
+			[]string{"Type=notify-reload", "ReloadSignal=SIGUSR2"},
+			[]string{"ExecReload=/bin/kill"},
 		},
 		"long times": {
 			func(u *Unit) { u.DrainTimeout, u.UpgradeTimeout = 1500*time.Millisecond, 10*time.Minute },
-			[]string{"TimeoutStopSec=17s", "TimeoutStartSec=617s"}, nil,
+			[]string{"TimeoutStopSec=17s", "TimeoutStartSec=617s"},
+			nil,
 		},
 		"port 80":             {func(u *Unit) { u.Listeners = at("tcp", ":80") }, []string{"AmbientCapabilities=CAP_NET_BIND_SERVICE", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"}, nil},
 		"port https":          {func(u *Unit) { u.Listeners = at("tcp", "[::1]:https") }, []string{"AmbientCapabilities=CAP_NET_BIND_SERVICE"}, nil},
@@ -107,7 +111,8 @@ func TestUnitOptions(t *testing.T) {
 				u.Binary, u.StateDir = "/opt/a b/hold%fast", "/srv/state"
 				u.Args = []string{"--gate", `exec sh -c "echo $x 5%"`, "--addr", "", "--x=ü", "\n\x01;", ";"}
 			},
-			[]string{`ExecStart="/opt/a b/hold%%fast" serve --pid-file %t/holdfast/holdfast.pid --state-dir /srv/state --gate "exec sh -c \"echo $$x 5%%\"" --addr "" "--x=ü" "\x0a\x01;" ";"`}, nil,
+			[]string{`ExecStart="/opt/a b/hold%%fast" serve --pid-file %t/holdfast/holdfast.pid --state-dir /srv/state --gate "exec sh -c \"echo $$x 5%%\"" --addr "" "--x=ü" "\x0a\x01;" ";"`},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -153,20 +153,19 @@ func program(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("which program? Name it with --binary: %w", err)
 	}
-	called, err := exec.LookPath(os.Args[0])
-	if err != nil && !errors.Is(err, exec.ErrDot) {
-		return self, nil //nolint:nilerr // argument 0 is anything, for example a shell's own word
+	// Argument 0 is whatever the caller made of it.
+	if called, err := exec.LookPath(os.Args[0]); err == nil || errors.Is(err, exec.ErrDot) {
+		if called, err = filepath.Abs(called); err == nil && same(called, self) {
+			return called, nil
+		}
 	}
-	called, err = filepath.Abs(called)
-	if err != nil {
-		return "", err
-	}
-	one, err1 := os.Stat(called)
-	two, err2 := os.Stat(self)
-	if errors.Join(err1, err2) != nil || !os.SameFile(one, two) {
-		return self, nil
-	}
-	return called, nil
+	return self, nil
+}
+
+func same(path, other string) bool {
+	one, err1 := os.Stat(path)
+	two, err2 := os.Stat(other)
+	return err1 == nil && err2 == nil && os.SameFile(one, two)
 }
 
 // given writes the settings that a flag or the environment sets as arguments, in the
