@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-go/holdfast/upgrade"
 	"github.com/holdfast-go/holdfast/upgrade/control/cli"
 	"github.com/holdfast-go/holdfast/upgrade/settings"
+	"github.com/holdfast-go/holdfast/upgrade/unit"
 )
 
 // build is set by the linker: -ldflags "-X main.build=1.2.3".
@@ -36,15 +37,16 @@ const (
 )
 
 type commands struct {
-	Serve   serve       `cmd:"" help:"Serve, and replace the binary on SIGUSR2 without losing a request."`
-	Check   check       `cmd:"" help:"Check settings, files and certificates as 'serve' would use them; bind nothing."`
-	Upgrade cli.Upgrade `cmd:"" help:"Upgrade a running service and wait for the outcome."`
-	Status  cli.Status  `cmd:"" help:"Show what a running service does."`
-	Reports cli.Reports `cmd:"" help:"Show the last upgrades of a service."`
-	Verify  cli.Verify  `cmd:"" help:"Watch a running service for a while and judge it by its rules."`
-	Wait    wait        `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`
-	Demo    demonst     `cmd:"" name:"demo" help:"Watch it: a server under load, upgraded five times, and every request counted."`
-	Version version     `cmd:"" help:"Print the version."`
+	Serve   serve        `cmd:"" help:"Serve, and replace the binary on SIGUSR2 without losing a request."`
+	Check   check        `cmd:"" help:"Check settings, files and certificates as 'serve' would use them; bind nothing."`
+	Upgrade cli.Upgrade  `cmd:"" help:"Upgrade a running service and wait for the outcome."`
+	Status  cli.Status   `cmd:"" help:"Show what a running service does."`
+	Reports cli.Reports  `cmd:"" help:"Show the last upgrades of a service."`
+	Verify  cli.Verify   `cmd:"" help:"Watch a running service for a while and judge it by its rules."`
+	Unit    unit.Command `cmd:"" help:"Print systemd units for a service with these settings."`
+	Wait    wait         `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`
+	Demo    demonst      `cmd:"" name:"demo" help:"Watch it: a server under load, upgraded five times, and every request counted."`
+	Version version      `cmd:"" help:"Print the version."`
 }
 
 // terminal is looked at first of all: later, standard error may be a pipe.

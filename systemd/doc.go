@@ -1,7 +1,8 @@
 // Package systemd is what a service needs to be a good child of systemd while it
 // replaces itself: it tells the manager which process serves, takes the sockets
 // that the manager passes, and keeps the next generation from inheriting what was
-// meant for this one only. Beside it stand the units and the deploy script.
+// meant for this one only. [Unit] prints the units of a service; beside it stand those
+// for the documented defaults, and the deploy script.
 //
 // # Promise
 //
@@ -14,6 +15,8 @@
 //   - Every send and every wait is bounded by [Notifier.Timeout], also when the
 //     manager is stopped, frozen or busy.
 //   - A socket that the manager passed is taken once, whoever asks.
+//   - A unit that is printed is accepted by systemd 252 and later without a word, and says
+//     what it was given, whatever characters are in it; what cannot be written is an error.
 //
 // # Limits
 //

@@ -31,7 +31,7 @@ var server = load.Addr{Network: "tcp", Address: address}
 // above the caller's. Everything else is tested as it ships.
 var beyond = []string{
 	"User=", "Group=", "AmbientCapabilities=", "CapabilityBoundingSet=", "ProtectSystem=", "ProtectHome=",
-	"PrivateTmp=", "PrivateDevices=", "ProtectKernelTunables=", "ProtectKernelModules=", "ProtectKernelLogs=",
+	"PrivateTmp=", "PrivateDevices=", "PrivateMounts=", "ProtectKernelTunables=", "ProtectKernelModules=", "ProtectKernelLogs=",
 	"ProtectControlGroups=", "ProtectClock=", "ProtectHostname=", "ProtectProc=", "ProcSubset=", "LimitNOFILE=",
 }
 

@@ -96,6 +96,9 @@ printf '[Unit]\nRequires=basic.target\nAfter=basic.target\n' >/run/targets/holdf
   kill -KILL 2>/dev/null "$(cat /run/manager.pid)" || true
 ) </dev/null &
 
+# %S is below the user's configuration until systemd 254, later a place of its own.
+export XDG_CONFIG_HOME="$dir/home" XDG_STATE_HOME="$dir/home"
+
 # Not exec: as pid 1 a --user manager refuses to run.
 env container=holdfast-test SYSTEMD_GENERATOR_PATH=/nonexistent SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/nonexistent \
   SYSTEMD_UNIT_PATH="$dir/units:/run/targets" \

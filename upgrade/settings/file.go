@@ -141,11 +141,12 @@ func (v *values) check(ctx *kong.Context) error {
 	flags := map[string]*kong.Flag{}
 	for _, group := range ctx.Selected().AllFlags(true) {
 		for _, f := range group {
-			flags[f.Name] = f
+			if IsSetting(f) {
+				flags[f.Name] = f
+			}
 		}
 	}
 	delete(flags, "config")
-	delete(flags, "help")
 	keys := slices.SortedFunc(maps.Keys(v.entries), func(a, b string) int { return v.entries[a].line - v.entries[b].line })
 	for _, key := range keys {
 		e := v.entries[key]
@@ -171,11 +172,18 @@ func (v *values) check(ctx *kong.Context) error {
 	return nil
 }
 
+// IsSetting tells a setting from a flag that says what a command shall do, which the file
+// does not have: that one is tagged setting:"-".
+func IsSetting(f *kong.Flag) bool { return f.Name != "help" && f.Tag.Get("setting") != "-" }
+
 // Validate implements kong.Resolver.
 func (v *values) Validate(*kong.Application) error { return nil }
 
 // Resolve implements kong.Resolver: what neither a flag nor the environment sets.
 func (v *values) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if !IsSetting(flag) {
+		return nil, nil
+	}
 	for _, env := range flag.Envs {
 		if _, set := os.LookupEnv(env); set {
 			return nil, nil

@@ -79,6 +79,9 @@ func (m *FileMode) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// String writes it as UnmarshalText reads it.
+func (m FileMode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
+
 // Rule is a health rule in its text form; see [health.ParseRule].
 type Rule struct{ health.Rule }
 
