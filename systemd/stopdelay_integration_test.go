@@ -23,7 +23,7 @@ func TestSystemdWaitsForADelayedStop(t *testing.T) {
 		file := filepath.Join(dir, "units", unit)
 		b, err := os.ReadFile(file)
 		require.NoError(t, err)
-		text := strings.Replace(string(b), "TimeoutStopSec=45", "TimeoutStopSec=1", 1)
+		text := strings.Replace(string(b), "TimeoutStopSec=45s", "TimeoutStopSec=1s", 1)
 		require.NotEqual(t, string(b), text)
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 		f, err := os.OpenFile(filepath.Join(dir, "config.yml"), os.O_APPEND|os.O_WRONLY, 0)
