@@ -29,7 +29,7 @@ type Deps struct {
 	Started time.Time
 
 	// Ready decides /readyz: nil is ready, the text of an error is the reason in
-	// the 503, for instance "starting", "draining", "stopping". It is called for
+	// the 503, for instance "starting", "draining", "withdrawing". It is called for
 	// each probe and must not block. A nil function means always ready.
 	Ready func() error
 

@@ -54,9 +54,9 @@ type Unit struct {
 	// UnixMode is the permission of Unix sockets, for the socket unit.
 	UnixMode uint32
 
-	// DrainTimeout bounds a drain and a stop, UpgradeTimeout an upgrade in all its
-	// phases up to the commit.
-	DrainTimeout, UpgradeTimeout time.Duration
+	// DrainTimeout bounds a drain and, behind StopDelay, a stop; UpgradeTimeout an
+	// upgrade in all its phases up to the commit.
+	DrainTimeout, StopDelay, UpgradeTimeout time.Duration
 
 	// Reads are files that the service reads: [Unit.Warnings] looks at them.
 	Reads []string
@@ -111,7 +111,7 @@ func (u Unit) Service() (string, error) {
 	longest := u.DrainTimeout + u.UpgradeTimeout + margin
 	s := service{
 		Unit: u, PIDFile: u.pathValue(u.PIDFile), PIDWord: u.pathWord(u.PIDFile),
-		TimeoutStart: seconds(longest), TimeoutStop: seconds(u.DrainTimeout + margin),
+		TimeoutStart: seconds(longest), TimeoutStop: seconds(u.StopDelay + u.DrainTimeout + margin),
 		FileDescriptors:    fileDescriptors,
 		RuntimeDirectories: list(d.runtime), SocketInside: d.socketInside,
 		StateDirectory: list(d.state), LogsDirectory: list(d.logs), ReadWritePaths: list(d.writes),

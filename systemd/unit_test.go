@@ -87,6 +87,11 @@ func TestUnitOptions(t *testing.T) {
 			[]string{"TimeoutStopSec=17s", "TimeoutStartSec=617s"},
 			nil,
 		},
+		"a stop with a delay": {
+			func(u *Unit) { u.StopDelay = time.Minute },
+			[]string{"TimeoutStopSec=105s", "TimeoutStartSec=105s"},
+			nil,
+		},
 		"port 80":             {func(u *Unit) { u.Listeners = at("tcp", ":80") }, []string{"AmbientCapabilities=CAP_NET_BIND_SERVICE", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"}, nil},
 		"port https":          {func(u *Unit) { u.Listeners = at("tcp", "[::1]:https") }, []string{"AmbientCapabilities=CAP_NET_BIND_SERVICE"}, nil},
 		"port 1024":           {func(u *Unit) { u.Listeners = at("tcp", ":1024") }, []string{"CapabilityBoundingSet="}, []string{"AmbientCapabilities="}},

@@ -116,6 +116,13 @@ type Config struct {
 	// negative value closes them at once.
 	StopLinger time.Duration
 
+	// StopDelay is how long a service that is told to stop goes on serving all that
+	// comes, while [Process.Ready] says "withdrawing", so that load balancers take it out
+	// before its listeners close: longer than they need to notice. It comes before
+	// DrainTimeout, and not at all when an old generation drains. A second signal skips
+	// it. Default 0: the stop begins at once.
+	StopDelay time.Duration
+
 	// UnixMode is the permission of Unix sockets that are made anew, for example
 	// 0660. Default: as the umask leaves it.
 	UnixMode fs.FileMode
@@ -167,6 +174,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.CanaryShare < 0 || c.CanaryShare > DefaultCanaryShare {
 		return c, fmt.Errorf("upgrade: CanaryShare is %g: want more than 0 and at most %g", c.CanaryShare, DefaultCanaryShare)
+	}
+	if c.StopDelay < 0 {
+		return c, fmt.Errorf("upgrade: StopDelay is %s: want a positive duration, or 0 for none", c.StopDelay)
 	}
 	c.StopLinger = max(0, min(c.StopLinger, c.DrainTimeout))
 	if c.PIDFile != "" {

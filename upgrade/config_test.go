@@ -26,6 +26,8 @@ func TestConfigDefaults(t *testing.T) {
 
 	_, err = Config{DrainTimeout: -time.Second}.withDefaults()
 	require.ErrorContains(t, err, "DrainTimeout is -1s")
+	_, err = Config{StopDelay: -time.Second}.withDefaults()
+	require.ErrorContains(t, err, "StopDelay is -1s")
 	_, err = Config{TLSKeyFile: "k"}.withDefaults()
 	require.ErrorContains(t, err, "one of the two is missing")
 }

@@ -49,11 +49,15 @@
 //	           warm-up done              USR2, HUP
 //	Starting ───────────────▶ Serving ◀───────────▶ Upgrading (takeover at its end)
 //	   │                         │     failed           │
-//	   │                         │                      │ new generation confirmed
-//	   │        TERM, INT        ▼                      ▼
-//	   └───────────────────▶ Stopping               Draining
+//	   │                         │ TERM, INT            │ new generation confirmed
+//	   │                         ▼                      ▼
+//	   │                    (Withdrawing)           Draining
+//	   │        TERM, INT        ▼                      │
+//	   └───────────────────▶ Stopping                   │
 //	                             │                      │
 //	                             └──────▶ Stopped ◀─────┘
+//
+// Withdrawing is there with Config.StopDelay only: serving as before, and not ready.
 //
 // One goroutine, [Process.Run], owns the state; everything else reaches it as an
 // event.
@@ -83,7 +87,7 @@
 // # Signals
 //
 //	SIGUSR2, SIGHUP   upgrade; POST /upgrade on the admin listener is the same, with an answer
-//	SIGTERM, SIGINT   stop gracefully; a second one ends at once
+//	SIGTERM, SIGINT   stop gracefully, after Config.StopDelay; a second one ends at once
 //	SIGUSR1           reopen the log file (Config.ReopenLog)
 //	SIGQUIT           left to the Go runtime: a dump of all goroutines
 //

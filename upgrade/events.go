@@ -40,6 +40,7 @@ type (
 	evPredecessor struct{}                           // the old generation has exited
 	evForceDrain  struct{}                           // the drain was to end by now
 	evAccept      struct{ err error }                // an accept loop broke
+	evWithdrawn   struct{}                           // the time before a stop is over
 	evFinished    struct{ err error }                // the drain or the stop is complete
 )
 

@@ -36,6 +36,7 @@ type loop struct {
 	cutDrain   context.CancelFunc // ends the drain alone, not the stop hooks
 	early      early              // said by the old generation before this one serves
 	watchdog   <-chan time.Time
+	withdrawn  *time.Timer // ends the time between a request to stop and the stop
 	finishWith error
 }
 
@@ -130,6 +131,8 @@ func (l *loop) handle(e any) {
 		l.log.Error().Err(e.err).Msg("accept loop broke")
 		l.failure = e.err
 		l.stop("accept loop broke")
+	case evWithdrawn:
+		l.onWithdrawn()
 	case evFinished:
 		l.onFinished(e.err)
 	}
@@ -203,7 +206,8 @@ func (l *loop) onReopen() {
 	l.log.Info().Msg("log file reopened")
 }
 
-// stop begins a graceful stop, shortens a drain, or the second time ends at once.
+// stop begins a graceful stop, or its delay, shortens a drain, or the second time ends
+// at once.
 func (l *loop) stop(why string) {
 	first := !l.stopping
 	l.stopping = true
@@ -237,6 +241,11 @@ func (l *loop) stop(why string) {
 		if !first {
 			l.force()
 		}
+	case Withdrawing:
+		if l.failure == nil { // or it is a listener that broke, and not a second signal
+			l.force()
+		}
+		l.onWithdrawn()
 	case Stopping:
 		if !first {
 			l.force()
@@ -259,18 +268,6 @@ func (l *loop) force() {
 		l.log.Warn().Msg("second signal: ending at once")
 		l.cut()
 	}
-}
-
-// beginStop leaves Serving or Upgrading for good, without a successor.
-func (l *loop) beginStop() {
-	l.enter(Stopping)
-	l.refuse()
-	l.queued = nil
-	l.publish()
-	l.manager.Stopping("stopping")
-	// No more upgrades, and the files of Unix sockets go.
-	l.tableflip.Stop()
-	l.leave(l.stopOptions(), true)
 }
 
 // leave drains in a goroutine of its own; evFinished ends it.

@@ -36,7 +36,7 @@ func (l *loop) onRequest(r request) {
 			return
 		}
 		l.log.Warn().Str("signal", r.signal).Msg("request for an upgrade refused: this generation drains and its successor is not known")
-	case Stopping, Stopped:
+	case Withdrawing, Stopping, Stopped:
 		l.log.Warn().Str("signal", r.signal).Msg("request for an upgrade refused: the service stops")
 		reply(r.waiters, control.Answer{Refused: "the service stops"})
 	default:

@@ -15,12 +15,13 @@ import (
 	"github.com/holdfast-go/holdfast/routes/load"
 )
 
-// A stop in the middle of an upgrade ends both processes.
+// A stop in the middle of an upgrade ends both processes, the old one after its delay.
 func TestStopDuringAnUpgrade(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "holdfast")
 	install(t, build(t, "."), path)
 	cmd := load.Serve(path, dir, "127.0.0.1:0")
+	cmd.Args = append(cmd.Args, "--stop-delay", "200ms")
 	p := start(t, cmd)
 	install(t, build(t, "./testdata/releases/hangs"), path)
 	pid := signal(t, cmd.PIDFile, syscall.SIGUSR2)
@@ -29,6 +30,7 @@ func TestStopDuringAnUpgrade(t *testing.T) {
 	began := time.Now()
 	stop(t, p) // one SIGTERM; fails if a process is left, or the exit code is not 0
 	require.Less(t, time.Since(began), 20*time.Second, "long before the upgrade would have timed out")
+	logged(t, p, `"from":"upgrading","to":"withdrawing"`)
 	_, err := os.Stat(cmd.PIDFile)
 	require.ErrorIs(t, err, os.ErrNotExist)
 }

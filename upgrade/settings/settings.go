@@ -53,6 +53,7 @@ type Server struct {
 	StrictRules    bool          `help:"Too little traffic for a verdict is a failure."`
 	WarmUpTimeout  time.Duration `name:"warm-up-timeout" help:"How long each warm-up and each stop hook may take." default:"30s"`
 	StopLinger     time.Duration `help:"How long a stop keeps silent connections, to answer what is on its way." default:"1s"`
+	StopDelay      time.Duration `help:"How long a service that is told to stop goes on serving, while /readyz answers 503 and load balancers take it out. Not for the drain of an old generation." default:"0s"`
 	UnixMode       FileMode      `help:"Permission of a Unix socket's file, octal." default:"0660"`
 	ReusePort      bool          `help:"Set SO_REUSEPORT on new TCP sockets. Upgrades do not need it."`
 
@@ -113,6 +114,7 @@ func (s *Server) Validate() error {
 		{"--warm-up-timeout", s.WarmUpTimeout, false},
 		{"--force-drain", s.ForceDrain, false},
 		{"--stop-linger", s.StopLinger, true},
+		{"--stop-delay", s.StopDelay, true},
 		{"--request-timeout", s.RequestTimeout, true},
 		{"--gate-timeout", s.GateTimeout, false},
 		{"--canary", s.Canary, true},
@@ -164,7 +166,7 @@ func (s *Server) Config() upgrade.Config {
 		Addrs: s.Addr, PIDFile: s.PIDFile, TLSCertFile: s.TLSCert, TLSKeyFile: s.TLSKey,
 		DrainTimeout: s.DrainTimeout, UpgradeTimeout: s.UpgradeTimeout, WarmUpTimeout: s.WarmUpTimeout,
 		HandoffTimeout: s.HandoffTimeout, ForceDrain: s.ForceDrain, Admin: s.Admin, StateDir: s.StateDir,
-		StopLinger: linger, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
+		StopLinger: linger, StopDelay: s.StopDelay, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
 		GateInARow: s.GateInARow, GateTimeout: s.GateTimeout,
 		Canary: s.Canary, CanaryShare: s.CanaryShare, Probation: s.Probation, StrictRules: s.StrictRules,
 	}

@@ -42,12 +42,14 @@ func TestPrecedence(t *testing.T) {
 	s, err := parse(t)
 	require.NoError(t, err)
 	require.Equal(t, 30*time.Second, s.DrainTimeout, "default")
+	require.Zero(t, s.Config().StopDelay, "default")
 
-	path := file(t, "drain-timeout: 1s\naddr: [':81', 'unix:/run/a,b']\nidentify: true\nbody-limit: 1KiB\nunix-mode: 0600\n")
+	path := file(t, "drain-timeout: 1s\nstop-delay: 4s\naddr: [':81', 'unix:/run/a,b']\nidentify: true\nbody-limit: 1KiB\nunix-mode: 0600\n")
 	s, err = parse(t, "--config", path)
 	require.NoError(t, err)
 	require.Equal(t, time.Second, s.DrainTimeout, "file over default")
 	require.Equal(t, []string{":81", "unix:/run/a,b"}, s.Addr)
+	require.Equal(t, 4*time.Second, s.Config().StopDelay)
 	require.True(t, s.Identify)
 	require.EqualValues(t, 1024, s.BodyLimit)
 	require.EqualValues(t, 0o600, s.UnixMode)
@@ -110,6 +112,7 @@ func TestBadSettings(t *testing.T) {
 		{[]string{"--body-limit", "1XB"}, "--body-limit"},
 		{[]string{"--canary", "10s"}, "need a --rule"},
 		{[]string{"--probation", "-1s", "--rule", "panics <= 0"}, "--probation"},
+		{[]string{"--stop-delay=-1s"}, "--stop-delay=-1s"},
 		{[]string{"--canary-share", "0.9"}, "at most 0.5"},
 		{[]string{"--gate-in-a-row", "0"}, "want 1 or more"},
 		{[]string{"--rule", "success > 99"}, "--rule"},

@@ -88,7 +88,7 @@ func (c *Command) Run(ctx *kong.Context, out io.Writer) error {
 func (c *Command) unit(ctx *kong.Context) (systemd.Unit, error) {
 	u := systemd.Unit{
 		Name: c.Name, User: c.User, NotifyReload: c.NotifyReload, UnixMode: uint32(c.UnixMode),
-		DrainTimeout: c.DrainTimeout, UpgradeTimeout: c.UpgradeTimeout + c.Canary + c.Probation,
+		DrainTimeout: c.DrainTimeout, StopDelay: c.StopDelay, UpgradeTimeout: c.UpgradeTimeout + c.Canary + c.Probation,
 	}
 	if c.User {
 		u.RuntimeDir = cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Getuid()))
