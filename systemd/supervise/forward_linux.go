@@ -46,8 +46,9 @@ func (s *supervisor) tell() {
 		if s.told[pid] {
 			continue
 		}
-		s.told[pid] = true
-		if _, err := send(pid, s.stopping); err != nil {
+		sent, err := send(pid, s.stopping)
+		s.told[pid] = sent || err != nil
+		if err != nil {
 			s.log.Warn().Err(err).Int("child", pid).Msg("signal not sent")
 		}
 	}
@@ -57,7 +58,7 @@ func (s *supervisor) tell() {
 // are its ancestors. One that does not serve yet is its predecessor's to end. If none
 // serves, it is all that there is.
 func (s *supervisor) generations() []int {
-	if line := lineage(s.pidFile.names()); line != nil {
+	if line := s.current(); line != nil {
 		return line
 	}
 	if s.followed != 0 {
@@ -78,7 +79,7 @@ func (s *supervisor) deliver() {
 // process that is followed.
 func (s *supervisor) forward(sig syscall.Signal, anyway bool) bool {
 	to := 0
-	if line := lineage(s.pidFile.names()); line != nil {
+	if line := s.current(); line != nil {
 		to = line[0]
 	} else if anyway {
 		to = s.followed

@@ -35,9 +35,10 @@ func run(log zerolog.Logger, path string, stopTimeout time.Duration, args []stri
 		return err
 	}
 	s.loop(sigs)
-	log.Info().Int("code", s.result).Msg("the service has ended")
-	if s.result != 0 {
-		return &ExitError{Code: s.result}
+	code := s.code()
+	log.Info().Int("code", code).Msg("the service has ended")
+	if code != 0 {
+		return &ExitError{Code: code}
 	}
 	return nil
 }

@@ -131,6 +131,26 @@ esac`, time.Minute)
 	require.Equal(t, 1, strings.Count(p.text(), "second got TERM"))
 }
 
+// A generation has finished and removed the PID file; the stop kills it on its way out.
+// It has ended well all the same; one that has not finished has not.
+func TestAStopMeetsAGenerationOnItsWayOut(t *testing.T) {
+	for script, code := range map[string]int{`echo ready; until_there told; rm "$P"; echo removed; sleep 60`: 0, `echo ready; sleep 60`: 143} {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			t.Parallel()
+			p := supervised(t, "yes", "trap : USR1; name $$\n"+script, time.Minute)
+			p.says("ready")
+			p.signal(syscall.SIGUSR1) // so that supervise has seen the PID file
+			p.says("passed on")
+			p.touch("told")
+			if code == 0 {
+				p.says("removed")
+			}
+			p.signal(syscall.SIGTERM)
+			p.exits(code)
+		})
+	}
+}
+
 // TestTheLastGenerationDiesUnseen: it is the child of one that drains, which ends well.
 func TestTheLastGenerationDiesUnseen(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,7 @@ import (
 const (
 	// lookEvery is how often the loop looks again at what has no event: another
 	// process's handlers, lock and children. Only while there is a reason to.
-	lookEvery = 50 * time.Millisecond
+	lookEvery = 20 * time.Millisecond
 	// settle is how long a command that has not written the PID file is thought to be on
 	// its way to doing so. Until it has handlers, SIGUSR2 and SIGHUP would kill it.
 	settle = 3 * time.Second
@@ -47,8 +47,8 @@ type supervisor struct {
 	followed int       // the child whose end is to be noticed; 0: none
 	since    time.Time // when it came to be followed
 	last     exit      // the last one that was followed
-	named    exit      // the last child that ended while the PID file named it
-	result   int       // of the service, once it is ending
+	served   int       // the last one that was seen in the PID file
+	known    exit      // the end of a served one that was a child of ours
 
 	waiting  []syscall.Signal // for a generation that can take them
 	stopping syscall.Signal   // the last one that asked for a stop; 0: none did
@@ -65,12 +65,23 @@ func (s *supervisor) loop(sigs signals) {
 		if s.state != following || s.stopping != 0 || len(s.waiting) > 0 {
 			look = tick.C
 		}
+		var sig os.Signal
+		var child bool
 		select {
-		case sig := <-sigs.asked:
-			s.onSignal(sig.(syscall.Signal))
+		case sig = <-sigs.asked:
 		case <-sigs.child:
-			s.reap()
+			child = true
 		case <-look:
+		}
+		if s.state == awaiting {
+			s.succeed() // whatever happens next happens to that one
+		}
+		switch {
+		case sig != nil:
+			s.onSignal(sig.(syscall.Signal))
+		case child:
+			s.reap()
+		default:
 			s.look()
 		}
 	}
@@ -84,8 +95,8 @@ func (s *supervisor) reap() {
 	ends, none := reap()
 	named := s.pidFile.names()
 	for _, e := range ends {
-		if e.pid == named {
-			s.named = e
+		if e.pid == named || e.pid == s.served {
+			s.served, s.known = e.pid, e
 		}
 	}
 	for _, e := range ends {
@@ -140,7 +151,7 @@ func (s *supervisor) onEnd(e exit) {
 // succeed follows the process that the PID file names. It is the child of ours from
 // which that descends: its end is the one that we are told.
 func (s *supervisor) succeed() bool {
-	line := lineage(s.pidFile.names())
+	line := s.current()
 	if line == nil {
 		return false
 	}
@@ -152,29 +163,44 @@ func (s *supervisor) succeed() bool {
 	return true
 }
 
+// current is the generation that the PID file names, with its lineage; nil if none.
+func (s *supervisor) current() []int {
+	line := lineage(s.pidFile.names())
+	if line != nil {
+		s.served = line[0]
+	}
+	return line
+}
+
 func (s *supervisor) follow(pid int, msg string) {
 	s.state, s.followed, s.since = following, pid, time.Now()
 	s.log.Info().Int("child", pid).Msg(msg)
 }
 
-// code is the exit code of the last generation. One that ends as it should removes the
-// PID file. If it names another process than the last one that we followed, that is
-// one which died meanwhile: our child, or that of a generation which drained.
+// code is the exit code of the last generation, that is, of the last one in the PID
+// file, if it was a child of ours and not of one that drained. One that ends as it
+// should removes the file; the stop may then still kill it, or its predecessor, on the
+// way out.
 func (s *supervisor) code() int {
+	last := s.last
+	if s.served != 0 && s.served == s.known.pid {
+		last = s.known
+	}
 	switch named := s.pidFile.names(); {
-	case named == 0 || named == s.last.pid:
-	case named == s.named.pid:
-		return s.named.code
-	case s.last.code == 0:
+	case s.followed != 0:
+		return 128 + int(syscall.SIGKILL) // and still there
+	case named == 0 && s.served != 0 && last.code == 128+int(s.stopping):
+		return 0
+	case named != 0 && named != last.pid && last.code == 0:
 		s.log.Error().Int("child", named).Msg("the last generation has died while the one before it drained")
 		return 1
 	}
-	return s.last.code
+	return last.code
 }
 
 // end sees to what the service has left behind.
 func (s *supervisor) end() {
-	s.state, s.result = ending, s.code()
+	s.state = ending
 	by := time.Now().Add(restTimeout)
 	if s.deadline.IsZero() || by.Before(s.deadline) {
 		s.deadline = by
@@ -212,9 +238,6 @@ func (s *supervisor) onDeadline() {
 	case s.killing:
 		s.log.Error().Ints("children", rest).Msg("killed, and still there: leaving them")
 		s.state = ended
-		if s.followed != 0 {
-			s.result = 128 + int(syscall.SIGKILL)
-		}
 	case s.state == awaiting && s.stopping == 0:
 		s.log.Error().Dur("timeout_ms", awaitTimeout).Msg("no generation has come to serve")
 		s.end()

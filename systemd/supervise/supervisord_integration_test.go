@@ -96,7 +96,7 @@ func TestI9_UnderSupervisord(t *testing.T) {
 	m := startSupervisord(t)
 	parent := m.supervisor()
 	m.lossless(func() { require.NoError(t, syscall.Kill(parent, syscall.SIGUSR2)) })
-	m.upgrade(func() { require.Contains(t, m.ctl("signal", "USR2", "holdfast"), "signalled") })
+	m.upgrade(func() { require.Contains(t, m.ctl("signal", "USR2", "holdfast"), "holdfast: signal") })
 	m.upgrade(func() {
 		out, err := exec.Command(m.binary, "upgrade", "--pid-file", m.pidFile).CombinedOutput()
 		require.NoError(t, err, "%s", out)

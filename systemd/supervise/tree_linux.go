@@ -23,45 +23,43 @@ func checkProc() error {
 	return nil
 }
 
-// parentOf returns the parent of a process, and false if it has ended; a zombie has.
-func parentOf(pid int) (int, bool) {
+// parentOf returns the parent of a process, and whether that has not ended; a zombie
+// has. There is no such process: 0.
+//
+// A zombie can have children: while its last threads end, those are still its own, and
+// only then somebody else's.
+func parentOf(pid int) (ppid int, lives bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, false
 	}
 	// pid (comm) state ppid …, where comm may hold anything: proc_pid_stat(5).
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(f) < 2 || f[0][0] == 'Z' || f[0][0] == 'X' {
+	if len(f) < 2 {
 		return 0, false
 	}
-	ppid, err := strconv.Atoi(string(f[1]))
-	return ppid, err == nil
+	ppid, _ = strconv.Atoi(string(f[1]))
+	return ppid, f[0][0] != 'Z' && f[0][0] != 'X'
 }
 
 // lineage is pid, its parent and so on, up to a child of this process; nil if pid is
 // not a living descendant.
 func lineage(pid int) []int {
 	self := os.Getpid()
+	// An ancestor may end and be reaped under our eyes; then its children are ours.
 	for range 5 {
+		if _, lives := parentOf(pid); !lives {
+			return nil
+		}
 		var line []int
-		for p := pid; p > 0 && p != self; {
-			ppid, ok := parentOf(p)
-			if !ok {
-				break
-			}
+		for p := pid; p > 1 && p != self; {
 			line = append(line, p)
+			ppid, _ := parentOf(p)
 			if ppid == self {
 				return line
 			}
 			p = ppid
 		}
-		if len(line) == 0 {
-			return nil
-		}
-		if ppid, ok := parentOf(line[len(line)-1]); ok && ppid <= 1 && ppid != self {
-			return nil // somebody else's
-		}
-		// An ancestor has ended under our eyes; its children are ours now.
 	}
 	return nil
 }
@@ -69,20 +67,20 @@ func lineage(pid int) []int {
 // descendants lists the living processes below this one.
 func descendants() []int {
 	names, _ := os.ReadDir("/proc")
-	children := map[int][]int{}
+	children, lives := map[int][]int{}, map[int]bool{}
 	for _, n := range names {
-		pid, err := strconv.Atoi(n.Name())
-		if err != nil {
-			continue
-		}
-		if ppid, ok := parentOf(pid); ok {
+		if pid, err := strconv.Atoi(n.Name()); err == nil {
+			ppid, alive := parentOf(pid)
 			children[ppid] = append(children[ppid], pid)
+			lives[pid] = alive
 		}
 	}
 	var all []int
 	for next := children[os.Getpid()]; len(next) > 0; {
 		pid := next[0]
-		all = append(all, pid)
+		if lives[pid] {
+			all = append(all, pid)
+		}
 		next = append(next[1:], children[pid]...)
 	}
 	return all
