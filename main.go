@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/routes"
 	"github.com/holdfast-go/holdfast/routes/demo"
+	"github.com/holdfast-go/holdfast/systemd/supervise"
 	"github.com/holdfast-go/holdfast/upgrade"
 	"github.com/holdfast-go/holdfast/upgrade/control/cli"
 	"github.com/holdfast-go/holdfast/upgrade/settings"
@@ -37,16 +38,17 @@ const (
 )
 
 type commands struct {
-	Serve   serve        `cmd:"" help:"Serve, and replace the binary on SIGUSR2 without losing a request."`
-	Check   check        `cmd:"" help:"Check settings, files and certificates as 'serve' would use them; bind nothing."`
-	Upgrade cli.Upgrade  `cmd:"" help:"Upgrade a running service and wait for the outcome."`
-	Status  cli.Status   `cmd:"" help:"Show what a running service does."`
-	Reports cli.Reports  `cmd:"" help:"Show the last upgrades of a service."`
-	Verify  cli.Verify   `cmd:"" help:"Watch a running service for a while and judge it by its rules."`
-	Unit    unit.Command `cmd:"" help:"Print systemd units for a service with these settings."`
-	Wait    wait         `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`
-	Demo    demonst      `cmd:"" name:"demo" help:"Watch it: a server under load, upgraded five times, and every request counted."`
-	Version version      `cmd:"" help:"Print the version."`
+	Serve     serve             `cmd:"" help:"Serve, and replace the binary on SIGUSR2 without losing a request."`
+	Check     check             `cmd:"" help:"Check settings, files and certificates as 'serve' would use them; bind nothing."`
+	Upgrade   cli.Upgrade       `cmd:"" help:"Upgrade a running service and wait for the outcome."`
+	Status    cli.Status        `cmd:"" help:"Show what a running service does."`
+	Reports   cli.Reports       `cmd:"" help:"Show the last upgrades of a service."`
+	Verify    cli.Verify        `cmd:"" help:"Watch a running service for a while and judge it by its rules."`
+	Unit      unit.Command      `cmd:"" help:"Print systemd units for a service with these settings."`
+	Wait      wait              `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`
+	Supervise supervise.Command `cmd:"" help:"Be the parent of a service where there is no systemd: in a container, under supervisord, in a terminal."`
+	Demo      demonst           `cmd:"" name:"demo" help:"Watch it: a server under load, upgraded five times, and every request counted."`
+	Version   version           `cmd:"" help:"Print the version."`
 }
 
 // terminal is looked at first of all: later, standard error may be a pipe.
@@ -81,11 +83,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintf(stderr, "holdfast: %v (see holdfast --help)\n", err)
 		return exitUsage
 	}
-	if err := ctx.Run(); err != nil {
-		_, _ = fmt.Fprintln(stderr, "holdfast:", err)
-		return exitFailure
+	err = ctx.Run()
+	ended := &supervise.ExitError{Code: exitFailure, Err: err}
+	if err == nil {
+		return 0
 	}
-	return 0
+	if errors.As(err, &ended); ended.Err != nil {
+		_, _ = fmt.Fprintln(stderr, "holdfast:", ended.Err)
+	}
+	return ended.Code
 }
 
 type serve struct {

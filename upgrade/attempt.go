@@ -6,7 +6,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
@@ -240,10 +239,7 @@ func (l *loop) onUpgraded(a *attempt, err error) {
 	}
 	l.spent = true // whatever comes: tableflip upgrades once
 	if l.stopping {
-		// The stop came in the moment of success: the new one has to go, too.
-		if pid := a.pid(); pid > 0 {
-			_ = syscall.Kill(pid, syscall.SIGTERM)
-		}
+		l.stopSuccessor(a) // the stop came in the moment of success
 	}
 	switch {
 	case a.committed:

@@ -16,6 +16,7 @@ import (
 type (
 	evStarted  struct{ err error } // warm-up is over and the process serves, or not
 	evSignal   struct{ sig os.Signal }
+	evAbort    struct{}            // the old generation is told to stop, and so is this one
 	evRequest  struct{ r request } // by the admin listener
 	evReport   struct{ o Outcome } // the old generation's view of the upgrade
 	evUpgraded struct {            // tableflip's Upgrade has returned

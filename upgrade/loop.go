@@ -26,7 +26,8 @@ type loop struct {
 	released bool               // it has let go of the exclusive work, or never had any
 	working  bool               // this one does the exclusive work
 	spent    bool               // tableflip will not upgrade again
-	stopping bool               // SIGTERM, SIGINT or the end of the caller's context
+	stopping bool               // SIGTERM, SIGINT, the end of the caller's context, or the old generation's word
+	signaled bool               // by SIGTERM or SIGINT
 
 	hasten     chan struct{}      // closed to shorten the drain
 	hastened   bool               // it is
@@ -75,7 +76,7 @@ func (p *Process) Run(ctx context.Context) (err error) {
 		select {
 		case <-done:
 			done = nil
-			l.stop("context")
+			l.stop("context", false)
 		case <-l.watchdog:
 			// Sent from here, so that a loop that hangs is noticed.
 			p.manager.Ping()
@@ -95,6 +96,8 @@ func (l *loop) handle(e any) {
 		l.onStarted(e.err)
 	case evSignal:
 		l.onSignal(e.sig)
+	case evAbort:
+		l.stop("previous generation", false)
 	case evRequest:
 		l.onRequest(e.r)
 	case evReport:
@@ -130,7 +133,7 @@ func (l *loop) handle(e any) {
 	case evAccept:
 		l.log.Error().Err(e.err).Msg("accept loop broke")
 		l.failure = e.err
-		l.stop("accept loop broke")
+		l.stop("accept loop broke", false)
 	case evWithdrawn:
 		l.onWithdrawn()
 	case evFinished:
@@ -190,7 +193,9 @@ func (l *loop) onSignal(sig os.Signal) {
 	case syscall.SIGUSR1:
 		l.onReopen()
 	case syscall.SIGTERM, syscall.SIGINT:
-		l.stop(sig.String())
+		again := l.signaled
+		l.signaled = true
+		l.stop(sig.String(), again)
 	}
 }
 
@@ -206,13 +211,15 @@ func (l *loop) onReopen() {
 	l.log.Info().Msg("log file reopened")
 }
 
-// stop begins a graceful stop, or its delay, shortens a drain, or the second time ends
-// at once.
-func (l *loop) stop(why string) {
+// stop begins a graceful stop, or its delay, shortens a drain, or ends at once when it
+// comes again by signal. A stop that reaches both generations of an upgrade reaches the
+// new one twice, by its signal and by the word of the old one: that is once.
+func (l *loop) stop(why string, again bool) {
 	first := !l.stopping
-	l.stopping = true
-	if first {
+	if l.stopping = true; first {
 		l.log.Info().Str("why", why).Stringer("state", l.State()).Msg("stop requested")
+	} else if !again && l.failure == nil {
+		return
 	}
 	switch l.State() {
 	case Starting:
@@ -222,16 +229,13 @@ func (l *loop) stop(why string) {
 	case Upgrading:
 		// Once the new generation may have connections, to kill it would be to cut
 		// them: it is asked to give them back, or commits, and is stopped then.
-		if a := l.attempt; first && !a.returned && a.moves() {
-			_ = a.link.Send(handoff.Message{Type: handoff.Abort}) // if not, it commits
+		if first {
+			l.stopSuccessor(l.attempt)
 		}
 		if !l.attempt.returned && (!l.attempt.serves() || !first) {
 			// Ends the new process, unless it is ready in this very moment: evUpgraded
 			// will tell.
 			l.tableflip.Stop()
-		}
-		if pid := l.attempt.pid(); first && l.attempt.returned && pid > 0 {
-			_ = syscall.Kill(pid, syscall.SIGTERM) // it serves in a moment, and would go on
 		}
 		if !first {
 			l.force()
@@ -250,6 +254,16 @@ func (l *loop) stop(why string) {
 		if !first {
 			l.force()
 		}
+	}
+}
+
+// stopSuccessor has the new generation of an upgrade give back what it has, and end.
+func (l *loop) stopSuccessor(a *attempt) {
+	if a.moves() && a.link.Send(handoff.Message{Type: handoff.Abort}) == nil {
+		return
+	}
+	if pid := a.pid(); a.returned && pid > 0 {
+		_ = syscall.Kill(pid, syscall.SIGTERM) // it serves in a moment, and would go on
 	}
 }
 

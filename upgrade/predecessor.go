@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
@@ -58,7 +57,7 @@ func (p *Process) listenPredecessor(ctx context.Context) {
 				}
 			case handoff.Abort:
 				p.log.Info().Msg("the previous generation is told to stop, and so is this one")
-				p.post(evSignal{syscall.SIGTERM})
+				p.post(evAbort{})
 			case handoff.Relay:
 				p.relays.receive(m)
 			case handoff.Released:
