@@ -43,6 +43,7 @@ type commands struct {
 	Upgrade   cli.Upgrade       `cmd:"" help:"Upgrade a running service and wait for the outcome."`
 	Status    cli.Status        `cmd:"" help:"Show what a running service does."`
 	Reports   cli.Reports       `cmd:"" help:"Show the last upgrades of a service."`
+	Probe     cli.Probe         `cmd:"" help:"Ask a service once, as a client of this machine would: the health check of a container."`
 	Verify    cli.Verify        `cmd:"" help:"Watch a running service for a while and judge it by its rules."`
 	Unit      unit.Command      `cmd:"" help:"Print systemd units for a service with these settings."`
 	Wait      wait              `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +28,12 @@ type HTTP struct {
 	Path   string // with the query, as in a request line: "/readyz?full=1"
 
 	// At is the address to ask, "HOST:PORT" or "unix:PATH", in plain HTTP. Default:
-	// the process's own handler.
+	// the process's own handler. Without a host, or with that of all addresses, it is
+	// this machine's.
 	At string
+
+	// TLS is how At is asked over TLS; the text form has no word for it. Default: not.
+	TLS *tls.Config
 
 	// From and To are the lowest and the highest status that is a success. Default
 	// 200 to 399.
@@ -90,7 +95,7 @@ func (h *HTTP) check(ctx context.Context, self http.Handler) error {
 	if self == nil {
 		return errors.New("there is no handler to ask: give the probe an address, at=HOST:PORT")
 	}
-	req, err := h.request(context.WithValue(ctx, probeKey{}, true), "localhost")
+	req, err := h.request(context.WithValue(ctx, probeKey{}, true), "http://localhost")
 	if err != nil {
 		return err
 	}
@@ -105,17 +110,18 @@ func (h *HTTP) check(ctx context.Context, self http.Handler) error {
 func (h *HTTP) askAddress(ctx context.Context) error {
 	transport := &http.Transport{
 		DisableKeepAlives: true, // nothing stays open between two tries
+		TLSClientConfig:   h.TLS,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, h.At) },
 	}
 	client := http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	host := h.At
-	if strings.HasPrefix(host, unixPrefix) {
-		host = "localhost"
+	base := "http://" + hostOf(h.At)
+	if h.TLS != nil {
+		base = "https://" + hostOf(h.At)
 	}
-	req, err := h.request(ctx, host)
+	req, err := h.request(ctx, base)
 	if err != nil {
 		return err
 	}
@@ -135,8 +141,20 @@ func (h *HTTP) askAddress(ctx context.Context) error {
 	return h.judge(res.StatusCode, res.Header, string(body))
 }
 
-func (h *HTTP) request(ctx context.Context, host string) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, h.method(), "http://"+host+h.Path, nil)
+// hostOf is the Host of a request to an address.
+func hostOf(at string) string {
+	if strings.HasPrefix(at, unixPrefix) {
+		return "localhost"
+	}
+	host, port, err := net.SplitHostPort(at)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip.IsUnspecified()) {
+		return net.JoinHostPort("localhost", port)
+	}
+	return at
+}
+
+func (h *HTTP) request(ctx context.Context, base string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, h.method(), base+h.Path, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -151,7 +151,7 @@ func (v *values) check(ctx *kong.Context) error {
 	for _, key := range keys {
 		e := v.entries[key]
 		f, ok := flags[key]
-		if !ok && flags["addr"] == nil {
+		if !ok && flags["drain-timeout"] == nil {
 			continue // a command that only wants to find the service
 		}
 		if !ok {
