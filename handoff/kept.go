@@ -25,9 +25,8 @@ const keptNetwork = "kept"
 // it, under whatever name, instead of binding the same address. The set owns ln.
 //
 // One that is not asked for is closed, and drop called with its address, so that
-// whoever holds it lets go: when another address is asked for under its name, when it
-// is in the way of one, or by [Set.DropKept]. So is a Unix socket without its file, which
-// nobody can reach.
+// whoever holds it lets go: when it is in the way of another address, or by
+// [Set.DropKept]. So is a Unix socket without its file, which nobody can reach.
 func (s *Set) Keep(address Address, ln net.Listener, drop func(Address)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +59,6 @@ func (s *Set) takeKept(a Address) net.Listener {
 
 // bindBeside binds a. What has been kept makes way for it. The caller holds mu.
 func (s *Set) bindBeside(a Address) (net.Listener, error) {
-	s.dropKept(func(k *kept) bool { return k.address.Name == a.Name })
 	ln, err := bind(a, s.options)
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return ln, err

@@ -79,6 +79,20 @@ func TestKeptSockets(t *testing.T) {
 	}
 }
 
+// A name may pass on to another address, and an address to another name.
+func TestKeptNamesSwitch(t *testing.T) {
+	old, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	set := NewSet(none{}, nil, BindOptions{})
+	set.Keep(Address{Name: "web", Network: "tcp", Addr: old.Addr().String()}, old, func(Address) {})
+	_, err = set.Listen(Address{Name: "web", Network: "tcp", Addr: "127.0.0.1:0"})
+	require.NoError(t, err)
+	lns, err := set.Listen(Address{Name: "http", Network: "tcp", Addr: old.Addr().String()})
+	require.NoError(t, err)
+	require.Same(t, old, lns[0].inner)
+	require.NoError(t, set.Close())
+}
+
 // A socket unit's socket goes before one that was kept.
 func TestPassedBeforeKept(t *testing.T) {
 	mk := func() net.Listener {
@@ -94,11 +108,12 @@ func TestPassedBeforeKept(t *testing.T) {
 	set.Keep(Address{Name: "spare", Network: "tcp", Addr: spare.Addr().String()}, spare, func(Address) { dropped += 10 })
 	lns, err := set.Listen(a)
 	require.NoError(t, err)
+	require.Len(t, lns, 1)
 	require.Equal(t, unit.Addr(), lns[0].Addr())
-	require.Equal(t, 1, dropped)
+	require.Zero(t, dropped, "another listener may ask for it")
 	// The end of a process is no reason to let go of what is held for the next one.
 	require.NoError(t, set.Close())
 	_, err = spare.Accept()
 	require.ErrorIs(t, err, net.ErrClosed)
-	require.Equal(t, 1, dropped)
+	require.Zero(t, dropped)
 }

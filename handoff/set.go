@@ -65,9 +65,6 @@ func (s *Set) Listen(a Address) ([]*Listener, error) {
 	if err == nil && len(found) == 0 {
 		found, err = s.listenOwn(a)
 	}
-	if err == nil && found[0].passed {
-		s.dropKept(func(k *kept) bool { return k.address.Name == a.Name })
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,10 @@ import (
 // long for its barrier.
 const DefaultTimeout = 5 * time.Second
 
+// mentionTimeout bounds a message that comes again every few seconds: who sends it has
+// more to do.
+const mentionTimeout = 100 * time.Millisecond
+
 // maxStatus bounds a status text, in bytes. The manager drops a message of more than
 // 4096 (NOTIFY_BUFFER_MAX); the fields beside a status need less than 200.
 const maxStatus = 2048
@@ -86,7 +90,7 @@ func (n *Notifier) Stopping(status string) {
 // Status sets the line that `systemctl status` shows. Control characters become
 // spaces, and what is longer than 2048 bytes is cut.
 func (n *Notifier) Status(status string) {
-	_ = n.send(statusField(status))
+	_ = n.mention(statusField(status))
 }
 
 // Extend says that a start, a reload or a stop needs at least d more, from now, and
@@ -97,7 +101,7 @@ func (n *Notifier) Extend(d time.Duration, status string) {
 	if status != "" {
 		status = statusField(status)
 	}
-	_ = n.send(extendField(d), status)
+	_ = n.mention(extendField(d), status)
 }
 
 // Managed tells whether there is a manager to speak to.
@@ -136,6 +140,14 @@ func (n *Notifier) Barrier() error {
 
 // send sends one message of these fields, without the empty ones.
 func (n *Notifier) send(fields ...string) error { return n.sendFile(nil, fields...) }
+
+// mention sends what will soon be said again, and does not wait long for a manager that
+// does not read.
+func (n *Notifier) mention(fields ...string) error {
+	brief := *n
+	brief.Timeout = min(n.Timeout, mentionTimeout)
+	return brief.send(fields...)
+}
 
 // sendFile sends one message, and file with it if it is not nil; the caller keeps
 // the file. It does what daemon.SdNotify does, which has neither a deadline nor files:

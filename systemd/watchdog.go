@@ -32,5 +32,5 @@ func (n *Notifier) WatchdogTimeout() (time.Duration, bool) {
 // Ping tells the manager that this process is well. Send it when that has been found
 // out, and at least twice in the timeout: sd_watchdog_enabled(3).
 func (n *Notifier) Ping() {
-	_ = n.send(daemon.SdNotifyWatchdog)
+	_ = n.mention(daemon.SdNotifyWatchdog)
 }

@@ -222,7 +222,7 @@ func (l *loop) fail(a *attempt, phase report.Phase, reason string) {
 	}
 	l.enter(Serving)
 	l.publish()
-	l.lastFailure = fmt.Sprintf("upgrade failed (%s): %s", phase, reason)
+	l.lastFailure = fmt.Sprintf("upgrade failed (%s): %s; process %d goes on", phase, reason, os.Getpid())
 	l.said = l.serving() + "; " + l.lastFailure
 	l.manager.Resumed(l.said, os.Getpid())
 	l.next()
