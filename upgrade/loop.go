@@ -36,7 +36,7 @@ type loop struct {
 	failure    error              // why the process stops, if not by request
 	cutDrain   context.CancelFunc // ends the drain alone, not the stop hooks
 	early      early              // said by the old generation before this one serves
-	withdrawn  *time.Timer // ends the time between a request to stop and the stop
+	withdrawn  *time.Timer        // ends the time between a request to stop and the stop
 	finishWith error
 
 	said         string             // the status that the service manager has

@@ -170,7 +170,7 @@ func (s *Server) Config() upgrade.Config {
 		HandoffTimeout: s.HandoffTimeout, ForceDrain: s.ForceDrain, Admin: s.Admin, StateDir: s.StateDir,
 		StopLinger: linger, StopDelay: s.StopDelay, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
 		WatchdogPath: s.WatchdogPath,
-		GateInARow: s.GateInARow, GateTimeout: s.GateTimeout,
+		GateInARow:   s.GateInARow, GateTimeout: s.GateTimeout,
 		Canary: s.Canary, CanaryShare: s.CanaryShare, Probation: s.Probation, StrictRules: s.StrictRules,
 	}
 	for _, p := range s.Gate {
