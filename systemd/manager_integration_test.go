@@ -199,7 +199,11 @@ func stops(s *stand) {
 			s.fresh()
 			s.shut(true)
 			s.write(tc.more, tc.mood)
-			a := s.slow(1500 * time.Millisecond)
+			inFlight := 700 * time.Millisecond
+			if tc.phase == "drain" {
+				inFlight = 2500 * time.Millisecond // the status follows within a second
+			}
+			a := s.slow(inFlight)
 			reloaded := s.background("reload", unit)
 			s.says(tc.says)
 			if tc.phase != "drain" {
@@ -306,7 +310,7 @@ func killComing(s *stand) {
 func killNewWhileDraining(s *stand) {
 	s.fresh()
 	s.load(workers, func() {
-		a := s.slow(2 * time.Second)
+		a := s.slow(3 * time.Second)
 		v := s.reload()
 		s.kill(v.PID, syscall.SIGKILL)
 		s.says("generation 2 has died, generation 1 drains before the service is started again")

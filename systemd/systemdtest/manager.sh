@@ -106,7 +106,7 @@ case $mode in
     mount --bind "$1" /run/command
     shift
     set -- /run/command "$@"
-    for place in /opt /tmp /var/tmp /var/lib/systemd /var/log; do
+    for place in /opt /tmp /var/tmp /var/lib /var/cache /var/log; do
       mkdir -p "$place"
       mount -t tmpfs -o mode=1777 tmpfs "$place"
     done
