@@ -66,6 +66,17 @@ func build(t *testing.T, dir, name string) string {
 	return out
 }
 
+// place makes the file the current release's binary, by a rename, as any deploy.
+func place(t *testing.T, dir, file string) {
+	t.Helper()
+	current := filepath.Join(dir, "opt", "current")
+	require.NoError(t, os.MkdirAll(current, 0o755))
+	b, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(current, "new"), b, 0o755))
+	require.NoError(t, os.Rename(filepath.Join(current, "new"), filepath.Join(current, "holdfast")))
+}
+
 // script makes an executable shell script.
 func script(t *testing.T, path, text string) string {
 	t.Helper()

@@ -42,7 +42,7 @@ type loop struct {
 	said         string             // the status that the service manager has
 	lastFailure  string             // of an upgrade, until the next one
 	until        time.Time          // the manager may be asked to wait until then
-	drainUntil   time.Time          // what has not finished then is cut
+	drainUntil   time.Time          // what the status counts down to: the end of the drain, or of its delay
 	endSelfCheck context.CancelFunc // nil without a watchdog
 }
 
