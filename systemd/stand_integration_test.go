@@ -44,7 +44,6 @@ identify: true
 drain-timeout: 15s
 upgrade-timeout: 8s
 warm-up-timeout: 6s
-stop-linger: 200ms
 `
 
 // moody builds the release once, under two names.
