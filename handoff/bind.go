@@ -25,6 +25,9 @@ type BindOptions struct {
 	// queue of a server that closes its socket are reset. One inherited socket has
 	// one queue, which outlives each process that accepts from it.
 	ReusePort bool
+	// KeepFiles leaves the files of Unix sockets in place at the end of the service,
+	// because somebody else holds the sockets for the next one.
+	KeepFiles bool
 }
 
 // bind makes a new listening socket. The caller owns it.
@@ -100,7 +103,7 @@ func explainBind(a Address, err error) error {
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("listen on %s: the address is in use by another process: stop it (ss -ltnp shows it) or choose another", a)
+		return inUseError{a}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("listen on %s: this machine has no such address (ip addr lists them)", a)
 	case errors.Is(err, fs.ErrPermission) && a.Network == "tcp":
@@ -114,3 +117,12 @@ func explainBind(a Address, err error) error {
 	}
 	return fmt.Errorf("listen on %s: %w", a, err)
 }
+
+// inUseError says that somebody listens on the address already.
+type inUseError struct{ address Address }
+
+func (e inUseError) Error() string {
+	return fmt.Sprintf("listen on %s: the address is in use by another process: stop it (ss -ltnp shows it) or choose another", e.address)
+}
+
+func (e inUseError) Unwrap() error { return syscall.EADDRINUSE }

@@ -26,6 +26,7 @@ type Listener struct {
 	resume   chan struct{} // closed by Unpark
 	closed   chan struct{}
 	isClosed bool
+	own      []*ownConn // connections that Ask has made, for the accept loop to take next
 
 	swept chan net.Conn // connections taken from the queue while parked
 }
@@ -52,6 +53,12 @@ func (l *Listener) Passed() bool { return l.passed }
 
 // Addr is the address that the socket is bound to.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
+// Address is what the listener was asked for by.
+func (l *Listener) Address() Address { return l.address }
+
+// SyscallConn gives access to the socket, to duplicate it for example.
+func (l *Listener) SyscallConn() (syscall.RawConn, error) { return l.inner.SyscallConn() }
 
 // String gives "name=address" with the address that is really bound.
 func (l *Listener) String() string {
@@ -105,9 +112,13 @@ func (l *Listener) accept() (net.Conn, error) {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			l.mu.Unlock()
 			return nil, err
-		case l.parked == nil: // unparked meanwhile
+		case l.parked == nil:
+			own := l.takeOwn()
 			l.mu.Unlock()
-			continue
+			if own != nil {
+				return own, nil
+			}
+			continue // unparked meanwhile
 		}
 		l.waiting++
 		l.confirm()
@@ -142,6 +153,7 @@ func (l *Listener) Park(ctx context.Context) error {
 	}
 	if l.parked == nil {
 		l.parked, l.resume = make(chan struct{}), make(chan struct{})
+		l.refuseOwn()
 	}
 	l.confirm()
 	parked := l.parked
@@ -210,6 +222,7 @@ func (l *Listener) Close() error {
 		return nil
 	}
 	l.isClosed = true
+	l.refuseOwn()
 	close(l.closed)
 	return l.inner.Close()
 }

@@ -73,9 +73,15 @@ func NewServer(srv *http.Server) (*Server, error) {
 		if t := tracked(c); t != nil {
 			ctx = context.WithValue(ctx, connKey{}, t)
 		}
+		if isOwn(c) {
+			ctx = context.WithValue(ctx, ownKey{}, true)
+		}
 		return ctx
 	}
 	srv.ConnState = func(c net.Conn, st http.ConnState) {
+		if isOwn(c) {
+			return // no client's: nobody is to count it
+		}
 		if h, ok := c.(*h2Conn); ok {
 			h.setState(st)
 			c = h.Conn // the connection by which the hooks know it

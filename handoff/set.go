@@ -21,7 +21,8 @@ type Inheritance interface {
 
 // Set is the listener set of one process: every listening socket, with a name.
 // A socket is looked for in this order: inherited from the previous generation,
-// passed by the service manager under the listener's name, made anew.
+// passed by the service manager under the listener's name, kept from an earlier run
+// ([Set.Keep]), made anew.
 //
 // Listeners may differ between generations. One that the new generation does not
 // ask for is closed by the [Inheritance] once it is ready; one that the old
@@ -32,6 +33,7 @@ type Set struct {
 
 	mu        sync.Mutex
 	passed    map[string][]net.Listener // by name, from the service manager, not asked for yet
+	kept      []*kept                   // of an earlier run, not asked for yet
 	listeners []*Listener
 	created   []string // files of Unix sockets that this process bound
 }
@@ -103,8 +105,15 @@ func (s *Set) listenPassed(a Address) ([]*Listener, error) {
 
 func (s *Set) listenOwn(a Address) ([]*Listener, error) {
 	var bindErr error
-	ln, err := s.from.ListenWithCallback(a.Network, a.Addr, func(string, string) (net.Listener, error) {
-		ln, err := bind(a, s.options)
+	network := a.Network
+	if a.Network == "unix" && s.options.KeepFiles {
+		network = keptNetwork
+	}
+	ln, err := s.from.ListenWithCallback(network, a.Addr, func(string, string) (net.Listener, error) {
+		if ln := s.takeKept(a); ln != nil {
+			return ln, nil
+		}
+		ln, err := s.bindBeside(a)
 		if err != nil {
 			bindErr = err
 			return nil, err
@@ -150,9 +159,15 @@ func (s *Set) CloseUnclaimed() []string {
 	return names
 }
 
-// Close closes this process's descriptors of all listeners. Those of other
-// processes stay open.
+// Close closes this process's descriptors of all listeners, and of what has been kept.
+// Those of other processes stay open.
 func (s *Set) Close() error {
+	s.mu.Lock()
+	for _, k := range s.kept {
+		_ = k.ln.Close()
+	}
+	s.kept = nil
+	s.mu.Unlock()
 	var errs []error
 	for _, l := range s.Listeners() {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {

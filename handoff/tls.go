@@ -54,6 +54,9 @@ func (a tlsAcceptor) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if isOwn(c) {
+		return c, nil
+	}
 	if t := a.server.tickets; t != nil {
 		t.rotate(a.server.http.TLSConfig)
 	}

@@ -49,6 +49,9 @@ func accessLog(log zerolog.Logger) gin.HandlerFunc {
 }
 
 func logRequest(log *zerolog.Logger, c *gin.Context, took time.Duration, aborted bool) {
+	if handoff.Own(c.Request.Context()) {
+		return
+	}
 	status := c.Writer.Status()
 	switch {
 	case c.GetBool(keyClientGone):

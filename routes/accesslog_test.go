@@ -3,6 +3,7 @@ package routes
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -77,4 +78,19 @@ func BenchmarkEngine(b *testing.B) {
 	for b.Loop() {
 		serveOne(r, req)
 	}
+}
+
+// What the process asks itself is no request of anybody's.
+func TestTheProcessesOwnRequestsAreNotLogged(t *testing.T) {
+	g := newGeneration(t, Deps{})
+	require.NoError(t, g.Ask(t.Context(), g.ln, "/livez"))
+	require.NoError(t, g.Ask(t.Context(), g.ln, "/nowhere"))
+	c, err := net.Dial("tcp", g.ln.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = c.Close() }()
+	_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	require.NoError(t, err)
+	_, err = io.ReadAll(c)
+	require.NoError(t, err)
+	require.Equal(t, "/", g.lines.next(t, "request")["path"])
 }

@@ -6,9 +6,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -20,6 +20,10 @@ import (
 // long for its barrier.
 const DefaultTimeout = 5 * time.Second
 
+// mentionTimeout bounds a message that comes again every few seconds: who sends it has
+// more to do.
+const mentionTimeout = 100 * time.Millisecond
+
 // maxStatus bounds a status text, in bytes. The manager drops a message of more than
 // 4096 (NOTIFY_BUFFER_MAX); the fields beside a status need less than 200.
 const maxStatus = 2048
@@ -28,8 +32,9 @@ const maxStatus = 2048
 // with [New]; the zero Notifier has no manager and does nothing. Its methods may be
 // called from any goroutine.
 //
-// Only [Notifier.Ready] and [Notifier.Barrier] return an error. The others report a
-// progress that the next message will report again, and a service goes on without it.
+// [Notifier.Ready], [Notifier.Barrier], [Notifier.Store] and [Notifier.Forget] return an
+// error. The others report a progress that the next message will report again, and a
+// service goes on without it.
 type Notifier struct {
 	// Timeout bounds each message and each barrier.
 	Timeout time.Duration
@@ -85,13 +90,22 @@ func (n *Notifier) Stopping(status string) {
 // Status sets the line that `systemctl status` shows. Control characters become
 // spaces, and what is longer than 2048 bytes is cut.
 func (n *Notifier) Status(status string) {
-	_ = n.send(statusField(status))
+	_ = n.mention(statusField(status))
 }
 
-// Extend says that a start, a reload or a stop needs at least d more, from now.
-func (n *Notifier) Extend(d time.Duration) {
-	_ = n.send(extendField(d))
+// Extend says that a start, a reload or a stop needs at least d more, from now, and
+// why; an empty status leaves the line as it is. It moves the watchdog's deadline as
+// well (service_extend_timeout in systemd's src/core/service.c), so a long time is better
+// said in short pieces, each of them while it is true.
+func (n *Notifier) Extend(d time.Duration, status string) {
+	if status != "" {
+		status = statusField(status)
+	}
+	_ = n.mention(extendField(d), status)
 }
+
+// Managed tells whether there is a manager to speak to.
+func (n *Notifier) Managed() bool { return n.socket != "" }
 
 // Barrier returns when the manager has read everything that was sent before:
 // sd_notify_barrier(3). It passes the write end of a pipe and waits until the manager
@@ -127,38 +141,60 @@ func (n *Notifier) Barrier() error {
 // send sends one message of these fields, without the empty ones.
 func (n *Notifier) send(fields ...string) error { return n.sendFile(nil, fields...) }
 
+// mention sends what will soon be said again, and does not wait long for a manager that
+// does not read.
+func (n *Notifier) mention(fields ...string) error {
+	brief := *n
+	brief.Timeout = min(n.Timeout, mentionTimeout)
+	return brief.send(fields...)
+}
+
 // sendFile sends one message, and file with it if it is not nil; the caller keeps
 // the file. It does what daemon.SdNotify does, which has neither a deadline nor files:
 // while the manager hangs, each send to its full queue would block for good.
-func (n *Notifier) sendFile(file *os.File, fields ...string) error {
+func (n *Notifier) sendFile(file syscall.Conn, fields ...string) error {
 	if n.socket == "" {
 		return nil
 	}
+	if err := n.transmit(file, []byte(joinFields(fields))); err != nil {
+		return fmt.Errorf("systemd: notify: %w", err)
+	}
+	return nil
+}
+
+func (n *Notifier) transmit(file syscall.Conn, message []byte) error {
 	// A first '@' stands for the abstract namespace, here as there.
 	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: n.socket, Net: "unixgram"})
 	if err != nil {
-		return fmt.Errorf("systemd: notify: %w", err)
+		return err
 	}
 	defer func() { _ = c.Close() }()
 	if err := c.SetWriteDeadline(time.Now().Add(n.Timeout)); err != nil {
-		return fmt.Errorf("systemd: notify: %w", err)
+		return err
 	}
-	var rights []byte
-	if file != nil {
-		raw, err := file.SyscallConn()
-		if err == nil {
-			err = raw.Control(func(fd uintptr) { rights = unix.UnixRights(int(fd)) })
-		}
-		if err != nil {
-			return fmt.Errorf("systemd: notify: %w", err)
-		}
+	if file == nil {
+		return sendMessage(c, message, nil)
 	}
-	// Not WriteMsgUnix: it refuses a datagram socket that is connected.
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	// Inside of Control nobody closes the descriptor, which the message names by its
+	// number.
+	var sent error
+	if err := raw.Control(func(fd uintptr) { sent = sendMessage(c, message, unix.UnixRights(int(fd))) }); err != nil {
+		return err
+	}
+	return sent
+}
+
+// sendMessage does not use WriteMsgUnix: that refuses a datagram socket that is
+// connected.
+func sendMessage(c *net.UnixConn, message, rights []byte) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("systemd: notify: %w", err)
+		return err
 	}
-	message := []byte(joinFields(fields))
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
 		for {
@@ -168,15 +204,10 @@ func (n *Notifier) sendFile(file *os.File, fields ...string) error {
 			}
 		}
 	})
-	// The control message names the descriptor by its number.
-	runtime.KeepAlive(file)
-	if err == nil {
-		err = sent
-	}
 	if err != nil {
-		return fmt.Errorf("systemd: notify: %w", err)
+		return err
 	}
-	return nil
+	return sent
 }
 
 func joinFields(fields []string) string {

@@ -86,8 +86,9 @@ func TestMessages(t *testing.T) {
 		{"resumed", func() { n.Resumed("goes on", 42) }, "MAINPID=42\nREADY=1\nSTATUS=goes on"},
 		{"stopping", func() { n.Stopping("bye") }, "STOPPING=1\nSTATUS=bye"},
 		{"status", func() { n.Status("fine") }, "STATUS=fine"},
-		{"extend", func() { n.Extend(1500 * time.Millisecond) }, "EXTEND_TIMEOUT_USEC=1500000"},
-		{"extend by less than nothing", func() { n.Extend(-time.Second) }, "EXTEND_TIMEOUT_USEC=0"},
+		{"extend", func() { n.Extend(1500*time.Millisecond, "") }, "EXTEND_TIMEOUT_USEC=1500000"},
+		{"extend, and why", func() { n.Extend(time.Second, "still\nwarming") }, "EXTEND_TIMEOUT_USEC=1000000\nSTATUS=still warming"},
+		{"extend by less than nothing", func() { n.Extend(-time.Second, "") }, "EXTEND_TIMEOUT_USEC=0"},
 		{"ping", n.Ping, "WATCHDOG=1"},
 		{"a text cannot smuggle in a field", func() { n.Status("a\nMAINPID=1\r\x00b") }, "STATUS=a MAINPID=1  b"},
 		{"invalid UTF-8", func() { n.Status("a\xffb") }, "STATUS=a\uFFFDb"},
@@ -221,6 +222,11 @@ func TestFullQueueIsNoTrap(t *testing.T) {
 	if runtime.GOOS == "linux" { // darwin says ENOBUFS at once
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	}
+	// What comes again soon waits even less.
+	n.Timeout = time.Minute
+	n.Ping()
+	n.Status("x")
+	n.Extend(time.Second, "x")
 }
 
 func TestWithoutManager(t *testing.T) {
@@ -230,11 +236,11 @@ func TestWithoutManager(t *testing.T) {
 		n.Resumed("", 1)
 		n.Stopping("")
 		n.Status("")
-		n.Extend(time.Minute)
+		n.Extend(time.Minute, "")
 		n.Ping()
 		require.NoError(t, n.Barrier())
 		require.NoError(t, n.Ready("", 1))
-		_, ok := n.WatchdogInterval()
+		_, ok := n.WatchdogTimeout()
 		require.False(t, ok)
 	}
 }

@@ -22,15 +22,15 @@ func takeWatchdog() time.Duration {
 	return every
 }
 
-// WatchdogInterval is how often to call [Notifier.Ping]: half of $WATCHDOG_USEC, as
-// sd_watchdog_enabled(3) recommends. It is false if the unit has no WatchdogSec=, or
+// WatchdogTimeout is how long the manager waits for a [Notifier.Ping] before it takes
+// the service for hung: $WATCHDOG_USEC. It is false if the unit has no WatchdogSec=, or
 // expects the pings from another process.
-func (n *Notifier) WatchdogInterval() (time.Duration, bool) {
-	return n.watchdog / 2, n.watchdog > 0
+func (n *Notifier) WatchdogTimeout() (time.Duration, bool) {
+	return n.watchdog, n.watchdog > 0
 }
 
-// Ping tells the manager that this process is alive. Send it from where the work is
-// done, so that it stops when the work hangs.
+// Ping tells the manager that this process is well. Send it when that has been found
+// out, and at least twice in the timeout: sd_watchdog_enabled(3).
 func (n *Notifier) Ping() {
-	_ = n.send(daemon.SdNotifyWatchdog)
+	_ = n.mention(daemon.SdNotifyWatchdog)
 }

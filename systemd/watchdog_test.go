@@ -9,15 +9,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWatchdogInterval(t *testing.T) {
+func TestWatchdogTimeout(t *testing.T) {
 	self, other := strconv.Itoa(os.Getpid()), strconv.Itoa(os.Getpid()+1)
 	for _, tc := range []struct {
 		name, usec, pid string
 		want            time.Duration
 		left            string // of WATCHDOG_USEC, for the next generation
 	}{
-		{"first generation", "10000000", self, 5 * time.Second, "10000000"},
-		{"a later one", "10000000", "", 5 * time.Second, "10000000"},
+		{"first generation", "10000000", self, 10 * time.Second, "10000000"},
+		{"a later one", "10000000", "", 10 * time.Second, "10000000"},
 		{"somebody else pings", "10000000", other, 0, ""},
 		{"off", "", "", 0, ""},
 		{"zero", "0", self, 0, ""},
@@ -29,8 +29,8 @@ func TestWatchdogInterval(t *testing.T) {
 			t.Setenv(envWatchdogUsec, tc.usec)
 			t.Setenv(envWatchdogPID, tc.pid)
 			t.Setenv(envNotifySocket, "/nonexistent")
-			interval, ok := New().WatchdogInterval()
-			require.Equal(t, tc.want, interval)
+			timeout, ok := New().WatchdogTimeout()
+			require.Equal(t, tc.want, timeout)
 			require.Equal(t, tc.want > 0, ok)
 			require.Equal(t, tc.left, os.Getenv(envWatchdogUsec))
 			_, set := os.LookupEnv(envWatchdogPID)

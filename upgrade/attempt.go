@@ -101,7 +101,9 @@ func (l *loop) begin(r request) {
 	l.enter(Upgrading)
 	l.publish()
 	l.log.Info().Int("upgrade", a.outcome.Number).Str("by", r.by).Str("signal", r.signal).Msg("upgrade begins")
-	l.manager.Reloading("upgrading: a new generation starts", l.cfg.bound())
+	l.until, l.lastFailure = time.Now().Add(l.upgradeBound()), ""
+	l.said = fmt.Sprintf("upgrading from generation %d, build %s: a new process starts", l.generation, l.cfg.Build)
+	l.manager.Reloading(l.said, waitAhead)
 
 	if l.spent {
 		l.fail(a, report.Spawn, "an earlier successor died after it had taken over, and tableflip permits no second one: restart the service")
@@ -220,7 +222,9 @@ func (l *loop) fail(a *attempt, phase report.Phase, reason string) {
 	}
 	l.enter(Serving)
 	l.publish()
-	l.manager.Resumed(fmt.Sprintf("serving, generation %d; upgrade failed: %s", l.generation, reason), os.Getpid())
+	l.lastFailure = fmt.Sprintf("upgrade failed (%s): %s; process %d goes on", phase, reason, os.Getpid())
+	l.said = l.serving() + "; " + l.lastFailure
+	l.manager.Resumed(l.said, os.Getpid())
 	l.next()
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -131,6 +132,14 @@ type Config struct {
 	// [handoff.BindOptions] for what that loses. Default false.
 	ReusePort bool
 
+	// WatchdogPath is what the process asks itself before it tells the service manager's
+	// watchdog that it is well: GET on each of its listeners, over a connection of its own,
+	// through the accept loop and the handler. An answer below 500 will do. The request is
+	// not counted by the rules; [handoff.Own] tells it from others. Default: net/http is
+	// asked (OPTIONS *), which leaves the handler out, for what it would make of a path is
+	// not known. It matters only with WatchdogSec= in the unit.
+	WatchdogPath string
+
 	// Log receives the process's own log. Default: nothing is logged.
 	Log *zerolog.Logger
 
@@ -195,6 +204,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		return c, errors.New("upgrade: TLS needs a certificate and a key: one of the two is missing")
+	}
+	if c.WatchdogPath != "" && (c.WatchdogPath[0] != '/' || strings.ContainsFunc(c.WatchdogPath, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		return c, fmt.Errorf("upgrade: WatchdogPath is %q: want a path that begins with /, escaped as in a URL", c.WatchdogPath)
 	}
 	if c.Log == nil {
 		nop := zerolog.Nop()

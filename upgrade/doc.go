@@ -29,6 +29,10 @@
 //     the new generation after it has begun to accept, and the old one stays until
 //     that is done.
 //   - Every wait is bounded by a setting of [Config].
+//   - Under systemd the listening sockets outlive every process of the service: after a
+//     crash clients wait until it has been started again (FileDescriptorStoreMax= in the
+//     unit). The files of Unix sockets then stay at a stop, unless RuntimeDirectory= sees
+//     to them.
 //
 // # Limits
 //
@@ -83,6 +87,24 @@
 // when it or the service is told to stop, or when its PID file cannot be written. If it
 // dies or hangs, the old one notices and takes back what did not die with it. If the old
 // one dies, the new one goes on at once. [health] has the probes and the rules.
+//
+// # The watchdog
+//
+// With WatchdogSec= in the unit, the generation that serves asks itself three times in
+// that time, and pings when all of it has answered:
+//
+//   - the accept loop of each listener takes a connection of the process's own, which
+//     does not wait in the kernel's queue; one that is parked, as an old generation's
+//     are during a probation, is passed over;
+//   - the server behind it answers a request there with a status below 500: the handler
+//     on Config.WatchdogPath, or net/http where that is empty;
+//   - the owning loop takes the result.
+//
+// So a deadlock in what every request passes, a dead accept loop, a hung owner and a
+// stopped process are all noticed. What is not: a handler of one route that hangs alone,
+// unless it is the one that is asked; the admin listener; TLS handshakes. A service that is
+// merely slow has two thirds of the time for one answer, and its own request comes before
+// all that wait in the queue. A generation that starts, or drains, does not ping.
 //
 // # Signals
 //

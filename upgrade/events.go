@@ -43,6 +43,7 @@ type (
 	evAccept      struct{ err error }                // an accept loop broke
 	evWithdrawn   struct{}                           // the time before a stop is over
 	evFinished    struct{ err error }                // the drain or the stop is complete
+	evWell        struct{}                           // the self-check has been answered
 )
 
 // post gives an event to the loop, unless that has ended.

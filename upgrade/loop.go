@@ -36,9 +36,14 @@ type loop struct {
 	failure    error              // why the process stops, if not by request
 	cutDrain   context.CancelFunc // ends the drain alone, not the stop hooks
 	early      early              // said by the old generation before this one serves
-	watchdog   <-chan time.Time
-	withdrawn  *time.Timer // ends the time between a request to stop and the stop
+	withdrawn  *time.Timer        // ends the time between a request to stop and the stop
 	finishWith error
+
+	said         string             // the status that the service manager has
+	lastFailure  string             // of an upgrade, until the next one
+	until        time.Time          // the manager may be asked to wait until then
+	drainUntil   time.Time          // what the status counts down to: the end of the drain, or of its delay
+	endSelfCheck context.CancelFunc // nil without a watchdog
 }
 
 // Run brings the service up, serves, upgrades on request, and returns when this
@@ -60,11 +65,8 @@ func (p *Process) Run(ctx context.Context) (err error) {
 		l.give(err)
 		return l.finishWith
 	}
-	if interval, ok := p.manager.WatchdogInterval(); ok {
-		t := time.NewTicker(interval)
-		defer t.Stop()
-		l.watchdog = t.C
-	}
+	narrate := time.NewTicker(narrateEvery)
+	defer narrate.Stop()
 	if p.parent != nil {
 		p.previous = newPredecessor(handoff.NewPeer(p.parent, p.receiver(), p.cfg.HandoffTimeout), p.parentMoves)
 	}
@@ -77,9 +79,8 @@ func (p *Process) Run(ctx context.Context) (err error) {
 		case <-done:
 			done = nil
 			l.stop("context", false)
-		case <-l.watchdog:
-			// Sent from here, so that a loop that hangs is noticed.
-			p.manager.Ping()
+		case <-narrate.C:
+			l.narrate()
 		case e := <-p.events:
 			l.handle(e)
 		}
@@ -118,6 +119,9 @@ func (l *loop) handle(e any) {
 		}
 		l.startExclusive()
 		l.next()
+		l.narrate()
+	case evWell:
+		l.onWell()
 	case evUpgraded:
 		l.onUpgraded(e.a, e.err)
 	case evSuccessor:
@@ -151,6 +155,8 @@ func (l *loop) onStarted(err error) {
 	default:
 		l.enter(Serving)
 		l.publish()
+		l.beginSelfCheck()
+		l.until = time.Now().Add(l.letGoBound()) // for a request that waits for the old generation
 		if l.early.report != nil {
 			l.onReport(*l.early.report)
 		}
@@ -282,6 +288,11 @@ func (l *loop) force() {
 		l.log.Warn().Msg("second signal: ending at once")
 		l.cut()
 	}
+}
+
+// lets notes how long the end of this generation may take from now.
+func (l *loop) lets() {
+	l.until, l.drainUntil = time.Now().Add(l.letGoBound()), time.Now().Add(l.cfg.DrainTimeout)
 }
 
 // leave drains in a goroutine of its own; evFinished ends it.

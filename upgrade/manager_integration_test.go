@@ -20,8 +20,9 @@ import (
 type manager struct {
 	conn *net.UnixConn
 
-	mu    sync.Mutex // guards what follows
-	ready func(pid int)
+	mu       sync.Mutex // guards what follows
+	ready    func(pid int)
+	messages []string
 }
 
 // serviceManager listens until the end of the test.
@@ -45,6 +46,13 @@ func (m *manager) onReady(f func(pid int)) {
 	m.ready = f
 }
 
+// heard are the messages so far.
+func (m *manager) heard() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.messages)
+}
+
 func (m *manager) run() {
 	b, oob := make([]byte, 8192), make([]byte, 256)
 	for {
@@ -52,6 +60,9 @@ func (m *manager) run() {
 		if err != nil {
 			return
 		}
+		m.mu.Lock()
+		m.messages = append(m.messages, string(b[:n]))
+		m.mu.Unlock()
 		pid := 0
 		fields := strings.Split(string(b[:n]), "\n")
 		for _, f := range fields {

@@ -113,6 +113,7 @@ func (p *Process) load(ctx context.Context) {
 		return
 	}
 	p.relays.attach(o.peer)
+	defer p.narrate("takes the state of the previous generation", p.cfg.WarmUpTimeout, false).end()
 	err := o.peer.Send(handoff.Message{Type: handoff.WantState})
 	if err == nil {
 		err = o.hears(ctx, o.loaded, p.cfg.WarmUpTimeout)
@@ -130,6 +131,7 @@ func (p *Process) receiveConnections(ctx context.Context) error {
 	if o == nil || !o.moves {
 		return ctx.Err()
 	}
+	defer p.narrate("takeover, the connections move", 2*p.cfg.HandoffTimeout, false).end()
 	// The last figures with traffic behind them, for a probation.
 	p.reach(report.Takeover, health.Spans(p.cfg.Rules))
 	err := o.peer.Send(handoff.Message{Type: handoff.Takeover})
@@ -152,6 +154,7 @@ func (p *Process) giveBack(why error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
 	defer cancel()
+	defer p.narrate("failed, the connections go back", p.cfg.DrainTimeout, false).end()
 	reason := why.Error()
 	if errors.Is(why, context.Canceled) {
 		reason = "it was told to stop"

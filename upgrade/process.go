@@ -40,6 +40,7 @@ type Process struct {
 	pid         *pidFile      // nil without a PID file
 	pidInherits bool          // its lock came from the previous generation
 	manager     *systemd.Notifier
+	wellAt      atomic.Int64 // when the last self-check was answered, in Unix nanoseconds
 
 	states  *handoff.States  // what travels between the generations
 	tickets *handoff.Tickets // the TLS servers' session-ticket keys; one of the states
@@ -169,7 +170,11 @@ func (p *Process) inherit() error {
 	if err := handoff.SelfTest(); err != nil {
 		p.log.Warn().Err(err).Msg("connections do not move with this build: they are drained")
 	}
-	p.set = handoff.NewSet(p.tableflip, passed, handoff.BindOptions{UnixMode: p.cfg.UnixMode, ReusePort: p.cfg.ReusePort})
+	p.set = handoff.NewSet(p.tableflip, passed, handoff.BindOptions{
+		UnixMode: p.cfg.UnixMode, ReusePort: p.cfg.ReusePort,
+		KeepFiles: p.manager.Managed(), // they are stored: see store
+	})
+	p.keepStored(passed)
 	return p.greetParent()
 }
 
@@ -281,7 +286,7 @@ func (p *Process) Serve(srv *http.Server, addresses ...handoff.Address) error {
 		p.self = srv.Handler
 	}
 	if p.window != nil {
-		srv.Handler = p.window.Handler(srv.Handler)
+		srv.Handler = exceptOwn(p.window.Handler(srv.Handler), srv.Handler)
 	}
 	server, err := handoff.NewServer(srv)
 	if slices.ContainsFunc(addresses, func(a handoff.Address) bool { return a.Name == adminName }) {

@@ -24,13 +24,16 @@ func (p *Process) start(ctx context.Context) error {
 	}
 	if !p.tableflip.HasParent() {
 		p.admin.accept() // otherwise the old generation answers until the commit
+		p.set.DropKept()
+		p.store() // from here on a crash refuses nobody
 	}
 	p.load(ctx)
 	for _, h := range p.warmUps {
-		p.manager.Extend(p.cfg.WarmUpTimeout)
-		p.manager.Status("warming up: " + h.name)
 		began := time.Now()
-		if err := h.call(ctx, p.cfg.WarmUpTimeout); err != nil {
+		n := p.narrate("warming up, "+h.name, p.cfg.WarmUpTimeout, true)
+		err := h.call(ctx, p.cfg.WarmUpTimeout)
+		n.end()
+		if err != nil {
 			return &phaseError{report.WarmUp, fmt.Errorf("upgrade: warm-up: %w", err)}
 		}
 		p.log.Info().Str("hook", h.name).Dur("took_ms", time.Since(began)).Msg("warmed up")
@@ -127,8 +130,10 @@ func (p *Process) announce() error {
 	}
 	// Before the previous generation may exit: who finds that one gone looks here.
 	p.writeStatus(Serving, false)
-	status := fmt.Sprintf("serving, generation %d, build %s", p.generation, p.cfg.Build)
-	if err := p.manager.Ready(status, os.Getpid()); err != nil {
+	if p.tableflip.HasParent() {
+		p.store()
+	}
+	if err := p.manager.Ready(p.serving(), os.Getpid()); err != nil {
 		p.log.Warn().Err(err).Msg("service manager does not confirm")
 	}
 	return nil

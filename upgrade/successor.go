@@ -78,6 +78,7 @@ func (l *loop) onSuccessorGone(a *attempt) {
 	}
 	l.log.Error().Int("successor", a.pid()).Msg("the new generation is gone while this one drains: hastening, so that the service manager can restart the service")
 	l.hurry()
+	l.narrate()
 }
 
 // onSuccessorStuck ends a new generation that is not ready yet and does not do its
@@ -128,7 +129,11 @@ func (l *loop) handOver(a *attempt) {
 	if reason := a.stays(); reason != "" {
 		l.log.Warn().Str("reason", reason).Msg("connections do not move: this generation drains them")
 	}
-	l.watchdog = nil
+	if l.endSelfCheck != nil {
+		l.endSelfCheck() // the new generation is the one to be watched
+		l.endSelfCheck = nil
+	}
+	l.lets()
 	l.concede(a)
 	if l.queued != nil {
 		r := *l.queued

@@ -79,7 +79,6 @@ func (l *loop) onTakeover(a *attempt) {
 	a.moving, a.took = true, true
 	a.asked = time.Now()
 	l.stand(a, report.Takeover)
-	l.manager.Status("upgrading: connections move to the new generation")
 	l.listeners.Go(func() { l.post(evTakenOver{a, l.takeOver(a)}) })
 }
 

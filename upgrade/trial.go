@@ -47,12 +47,13 @@ func (p *Process) passGate(ctx context.Context) error {
 		return ctx.Err()
 	}
 	p.reach(report.Gate, nil)
-	p.manager.Extend(p.cfg.GateTimeout)
 	began := time.Now()
+	n := p.narrate("gate", p.cfg.GateTimeout, true)
 	err := health.Gate{
 		Probes: p.cfg.Gate, Self: p.self, InARow: p.cfg.GateInARow, Deadline: p.cfg.GateTimeout,
-		Progress: func(r health.Round) { p.manager.Status("gate: " + r.String()) },
+		Progress: func(r health.Round) { n.says(r.String()) },
 	}.Run(ctx)
+	n.end()
 	if err != nil {
 		return &phaseError{report.Gate, fmt.Errorf("gate: %w", err)}
 	}
@@ -132,7 +133,8 @@ func (p *Process) trial(ctx context.Context, phase report.Phase, length time.Dur
 		spans = health.Spans(p.cfg.Rules) // later the old generation has no traffic: see receiveConnections
 	}
 	p.reach(phase, spans)
-	p.manager.Extend(length)
+	n := p.narrate(string(phase), length, true)
+	defer n.end()
 	p.log.Info().Str("phase", string(phase)).Dur("length_ms", length).Int("rules", len(p.cfg.Rules)).Msg("on trial")
 	p.judging.Lock()
 	defer p.judging.Unlock()
@@ -141,7 +143,7 @@ func (p *Process) trial(ctx context.Context, phase report.Phase, length time.Dur
 		Own: p.figures, Old: o.figuresOver,
 		Progress: func(r health.Report) {
 			p.reach(phase, spans) // the old generation takes silence for death
-			p.manager.Status(fmt.Sprintf("%s: %s of %s, %s", phase, r.Took.Round(time.Second), length, r.Verdict))
+			n.says(fmt.Sprint(r.Verdict))
 		},
 	}.Run(ctx)
 	p.verdict(phase, report)

@@ -21,8 +21,10 @@ func (l *loop) withdraw() {
 	l.enter(Withdrawing)
 	l.publish()
 	l.log.Info().Dur("for_ms", l.cfg.StopDelay).Msg("withdrawing: not ready any more, and serving until the stop begins")
-	l.manager.Extend(l.cfg.StopDelay + l.cfg.DrainTimeout)
-	l.manager.Stopping("withdrawing: serves for another " + l.cfg.StopDelay.String() + ", but is not ready, so that load balancers take it out")
+	l.until, l.drainUntil = time.Now().Add(l.cfg.StopDelay+l.letGoBound()), time.Now().Add(l.cfg.StopDelay)
+	l.said = l.withdrawing()
+	l.manager.Stopping(l.said)
+	l.narrate() // asks for the time
 	l.withdrawn = time.AfterFunc(l.cfg.StopDelay, func() { l.post(evWithdrawn{}) })
 }
 
@@ -39,7 +41,9 @@ func (l *loop) onWithdrawn() {
 func (l *loop) endService() {
 	l.enter(Stopping)
 	l.publish()
-	l.manager.Stopping("stopping")
+	l.lets()
+	l.said = l.leaving("stopping")
+	l.manager.Stopping(l.said)
 	// No more upgrades, and the files of Unix sockets go.
 	l.tableflip.Stop()
 	l.leave(l.stopOptions(), true)

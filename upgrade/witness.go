@@ -24,7 +24,6 @@ func (l *loop) onPhase(a *attempt, phase report.Phase) {
 	if a.outcome.Phase != phase {
 		l.stand(a, phase)
 		l.log.Info().Int("upgrade", a.outcome.Number).Str("phase", string(phase)).Msg("new generation")
-		l.manager.Status("upgrading: " + string(phase))
 	}
 	switch phase {
 	case report.Canary, report.Probation:

@@ -2,24 +2,29 @@
 //
 // # Promise
 //
-// Nothing of the machine is touched: the manager is `systemd --user` in namespaces
-// of its own, with its own units, cgroups and loopback network. The test runs in
-// there, too, and ends with everything that it has started.
+// Nothing of the machine is touched: the manager is `systemd --user`, or `systemd
+// --system` as process 1, in namespaces of its own, with its own units, cgroups and
+// loopback network. The test runs in there, too, and ends with everything that it has
+// started.
 //
 // # Limits
 //
 // Linux and root. The journal and D-Bus are missing; the manager's log is in
-// [Manager.Log]. Where it cannot run, the test is skipped and says why; with
+// [Manager.Log]. So are the controllers of its cgroups, and a system manager finds
+// /proc/sys read-only. Where it cannot run, the test is skipped and says why; with
 // HOLDFAST_REQUIRE_TOOLS set it fails instead.
 package systemdtest
 
 import (
 	"bytes"
 	_ "embed"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,7 +34,7 @@ import (
 //go:embed manager.sh
 var script []byte
 
-// insideEnv is set in the test that runs beside the manager, to its directory.
+// insideEnv is set by the script in the test that runs beside the manager, to its directory.
 const insideEnv = "HOLDFAST_SYSTEMDTEST_DIR"
 
 // Manager is the private service manager, seen from beside it.
@@ -37,16 +42,35 @@ type Manager struct {
 	t testing.TB
 	// Dir is shared by the two runs of the test: what prepare has put there.
 	Dir string
+	// Mode is whose manager it is.
+	Mode Mode
 }
 
-// Enter runs the calling test a second time, beside a fresh manager, and returns
-// nil in the first run, which should return at once: it has then passed or failed as
-// the second one did. In the first run prepare fills dir; units belong into
+// Mode is whose manager runs.
+type Mode string
+
+// The modes. A system manager has users of its own, among them "holdfast", and an /etc
+// and /opt that the test may write to.
+const (
+	User   Mode = "user"
+	System Mode = "system"
+)
+
+// Enter runs the calling test a second time, beside a fresh manager of a user, and
+// returns nil in the first run, which should return at once: it has then passed or
+// failed as the second one did. In the first run prepare fills dir; units belong into
 // dir/units. In the second run Enter returns the Manager.
 func Enter(t *testing.T, prepare func(dir string)) *Manager {
 	t.Helper()
+	return EnterMode(t, User, prepare)
+}
+
+// EnterMode is Enter beside a manager of this mode. In there the working directory may
+// be another one.
+func EnterMode(t *testing.T, mode Mode, prepare func(dir string)) *Manager {
+	t.Helper()
 	if dir := os.Getenv(insideEnv); dir != "" {
-		return &Manager{t: t, Dir: dir}
+		return &Manager{t: t, Dir: dir, Mode: mode}
 	}
 	if why := missing(); why != "" {
 		if os.Getenv("HOLDFAST_REQUIRE_TOOLS") != "" {
@@ -67,9 +91,8 @@ func Enter(t *testing.T, prepare func(dir string)) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "bash", sh, dir,
-		self, "-test.run", "^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout", "5m")
-	cmd.Env = append(os.Environ(), insideEnv+"="+dir)
+	cmd := exec.CommandContext(t.Context(), "bash", sh, string(mode), dir,
+		self, "-test.run", pattern(t.Name()), "-test.v", "-test.timeout", "5m")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it cleans up
 	cmd.WaitDelay = 10 * time.Second
 	var out bytes.Buffer
@@ -81,6 +104,18 @@ func Enter(t *testing.T, prepare func(dir string)) *Manager {
 		t.Fatalf("beside the manager: %v; its log:\n%s", err, log)
 	}
 	return nil
+}
+
+// Inside tells whether this is the second run of a test.
+func Inside() bool { return os.Getenv(insideEnv) != "" }
+
+// pattern selects one test, or one subtest with all that it has.
+func pattern(name string) string {
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		parts[i] = "^" + regexp.QuoteMeta(part) + "$"
+	}
+	return strings.Join(parts, "/")
 }
 
 // missing says what keeps a private manager from running here.
@@ -99,9 +134,9 @@ func missing() string {
 	return ""
 }
 
-// Systemctl runs systemctl --user and returns what it printed.
+// Systemctl runs systemctl and returns what it printed.
 func (m *Manager) Systemctl(args ...string) (string, error) {
-	out, err := exec.CommandContext(m.t.Context(), "systemctl", append([]string{"--user"}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(m.t.Context(), "systemctl", append([]string{"--" + string(m.Mode)}, args...)...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 
@@ -122,7 +157,37 @@ func (m *Manager) Show(unit, property string) string {
 }
 
 // RuntimeDir is what %t stands for in a unit.
-func (m *Manager) RuntimeDir() string { return os.Getenv("XDG_RUNTIME_DIR") }
+func (m *Manager) RuntimeDir() string {
+	if m.Mode == System {
+		return "/run"
+	}
+	return os.Getenv("XDG_RUNTIME_DIR")
+}
+
+// Processes are the pids of a unit's processes, those of later generations included.
+func (m *Manager) Processes(unit string) []int {
+	m.t.Helper()
+	group := m.Show(unit, "ControlGroup")
+	if group == "" {
+		return nil
+	}
+	b, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", group, "cgroup.procs"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var pids []int
+	for _, word := range strings.Fields(string(b)) {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
 
 // Log is what the manager has logged.
 func (m *Manager) Log() string {

@@ -57,6 +57,8 @@ type Server struct {
 	UnixMode       FileMode      `help:"Permission of a Unix socket's file, octal." default:"0660"`
 	ReusePort      bool          `help:"Set SO_REUSEPORT on new TCP sockets. Upgrades do not need it."`
 
+	WatchdogPath string `help:"What the service asks itself, through its own listeners and handlers, before it pings the watchdog of systemd; an answer below 500 will do." default:"/livez" placeholder:"PATH"`
+
 	RequestTimeout time.Duration    `help:"How long a request may take before it is answered with 503; streams, uploads and WebSockets are exempt. 0: no limit." default:"30s"`
 	BodyLimit      units.Base2Bytes `help:"Largest request body; more is answered with 413. 0: no limit." default:"10MiB"`
 	TokenFile      string           `help:"File with the bearer token that protected routes ask for." placeholder:"FILE"`
@@ -167,7 +169,8 @@ func (s *Server) Config() upgrade.Config {
 		DrainTimeout: s.DrainTimeout, UpgradeTimeout: s.UpgradeTimeout, WarmUpTimeout: s.WarmUpTimeout,
 		HandoffTimeout: s.HandoffTimeout, ForceDrain: s.ForceDrain, Admin: s.Admin, StateDir: s.StateDir,
 		StopLinger: linger, StopDelay: s.StopDelay, UnixMode: fs.FileMode(s.UnixMode), ReusePort: s.ReusePort,
-		GateInARow: s.GateInARow, GateTimeout: s.GateTimeout,
+		WatchdogPath: s.WatchdogPath,
+		GateInARow:   s.GateInARow, GateTimeout: s.GateTimeout,
 		Canary: s.Canary, CanaryShare: s.CanaryShare, Probation: s.Probation, StrictRules: s.StrictRules,
 	}
 	for _, p := range s.Gate {
