@@ -6,13 +6,15 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // before puts this process into a state that its parent may have left it in, and
-// executes it anew.
+// executes it anew. Its patience is a test's.
 func before(role string) {
+	settle, restTimeout, killTimeout = time.Second, time.Second, time.Second
 	switch role {
 	case "masked":
 		runtime.LockOSThread() // the mask is that of the thread which executes

@@ -10,10 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// lookEvery is how often the loop looks again at what has no event: another
-	// process's handlers, lock and children. Only while there is a reason to.
-	lookEvery = 20 * time.Millisecond
+// lookEvery is how often the loop looks again at what has no event: another
+// process's handlers, lock and children. Only while there is a reason to.
+const lookEvery = 20 * time.Millisecond
+
+// The bounds of its waits; the tests have less patience.
+var (
 	// settle is how long a command that has not written the PID file is thought to be on
 	// its way to doing so. Until it has handlers, SIGUSR2 and SIGHUP would kill it.
 	settle = 3 * time.Second
