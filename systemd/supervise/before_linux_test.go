@@ -14,8 +14,11 @@ import (
 // before puts this process into a state that its parent may have left it in, and
 // executes it anew. Its patience is a test's.
 func before(role string) {
-	settle, restTimeout, killTimeout = time.Second, time.Second, time.Second
+	settle, restTimeout, killTimeout = time.Minute, time.Second, time.Second
 	switch role {
+	case "hasty":
+		settle = 0
+		return
 	case "masked":
 		runtime.LockOSThread() // the mask is that of the thread which executes
 		var all unix.Sigset_t

@@ -16,23 +16,23 @@ import (
 // A command that is no Holdfast service has a plain parent.
 func TestPlainCommand(t *testing.T) {
 	for _, tc := range []struct {
-		name, script string
-		code         int
-		signals      []syscall.Signal // sent once it says "ready"
+		name, role, script string
+		code               int
+		signals            []syscall.Signal // sent once it says "ready"
 	}{
-		{"ends well", "exit 0", 0, nil},
-		{"ends badly", "exit 3", 3, nil},
-		{"killed", "kill -KILL $$", 137, nil},
-		{"TERM", "echo ready; idle", 143, []syscall.Signal{syscall.SIGTERM}},
-		{"INT", "trap 'exit 5' INT; echo ready; idle", 5, []syscall.Signal{syscall.SIGINT}},
-		{"QUIT", "trap 'exit 6' QUIT; echo ready; idle", 6, []syscall.Signal{syscall.SIGQUIT}},
-		{"TERM twice", "trap 'trap \"exit 7\" TERM; echo once' TERM; echo ready; idle", 7, []syscall.Signal{syscall.SIGTERM, syscall.SIGTERM}},
-		{"ignored", "trap 'exit 8' TERM; echo ready; idle", 8, []syscall.Signal{syscall.SIGURG, syscall.SIGPIPE, syscall.SIGCHLD, syscall.SIGTERM}},
-		{"USR1, when it has had time", "trap 'exit 9' USR1; echo ready; idle", 9, []syscall.Signal{syscall.SIGUSR1}},
+		{"ends well", "yes", "exit 0", 0, nil},
+		{"ends badly", "yes", "exit 3", 3, nil},
+		{"killed", "yes", "kill -KILL $$", 137, nil},
+		{"TERM", "yes", "echo ready; idle", 143, []syscall.Signal{syscall.SIGTERM}},
+		{"INT", "yes", "trap 'exit 5' INT; echo ready; idle", 5, []syscall.Signal{syscall.SIGINT}},
+		{"QUIT", "yes", "trap 'exit 6' QUIT; echo ready; idle", 6, []syscall.Signal{syscall.SIGQUIT}},
+		{"TERM twice", "yes", "trap 'trap \"exit 7\" TERM; echo once' TERM; echo ready; idle", 7, []syscall.Signal{syscall.SIGTERM, syscall.SIGTERM}},
+		{"ignored", "yes", "trap 'exit 8' TERM; echo ready; idle", 8, []syscall.Signal{syscall.SIGURG, syscall.SIGPIPE, syscall.SIGCHLD, syscall.SIGTERM}},
+		{"USR1, when it has had time", "hasty", "trap 'exit 9' USR1; echo ready; idle", 9, []syscall.Signal{syscall.SIGUSR1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			p := supervised(t, "yes", tc.script, time.Minute)
+			p := supervised(t, tc.role, tc.script, time.Minute)
 			for i, sig := range tc.signals {
 				p.says("ready")
 				if i > 0 && sig == tc.signals[i-1] {
