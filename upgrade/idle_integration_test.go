@@ -63,12 +63,23 @@ func TestI3_TenThousandIdleConnectionsMove(t *testing.T) {
 
 	r := runner(t, load.Workload{Kind: load.Echo, Conns: 64, Addr: p.Addr("http")})
 	flowing(t, r, 64)
-	for range upgrades {
+	for n := range upgrades {
 		r.SetPhase(load.During)
 		u := up(t, p)
 		gone(t, p, u.OldPID)
 		r.SetPhase(load.After)
 		flowing(t, r, 64)
+		if n == 0 {
+			// Those that have been silent so far: a server waits ten seconds for the
+			// first request, and two minutes for the next one.
+			each(func(i int) error {
+				if i%2 != 0 {
+					return nil
+				}
+				_, err := conns[i].ask(i)
+				return err
+			})
+		}
 	}
 	tally := r.Stop()
 	require.NoError(t, tally.Err())
