@@ -36,6 +36,7 @@
 //     that both have go on.
 //   - A value that the service carries on by itself ([upgrade.Process.Carry]) would be
 //     added twice if it were declared a counter: declare it untyped.
+//   - What is no whole number is exposed with a resolution of a millionth.
 //   - At most [MaxSeries] series travel. Those that no longer exist in the new binary are
 //     kept, at the value that they had, as long as there is room.
 //

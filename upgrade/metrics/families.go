@@ -32,6 +32,7 @@ func index(list []*dto.MetricFamily) families {
 func arrange(mf *dto.MetricFamily) *family {
 	f := &family{MetricFamily: mf, series: make(map[string]*dto.Metric, len(mf.Metric))}
 	for _, m := range mf.Metric {
+		round(m)
 		f.series[key(m)] = m
 	}
 	return f

@@ -134,6 +134,32 @@ func TestLedgerContinues(t *testing.T) {
 	require.Equal(t, 3.0, third.shown(t)["times count"])
 }
 
+// TestSumsAreExact: in whatever order they are built.
+func TestSumsAreExact(t *testing.T) {
+	for i := range 500 {
+		old, failed := newBuild(), newBuild()
+		x := float64(i)
+		for n, b := range []*build{old, failed} {
+			for range i {
+				b.times.Observe(0.1*x + 0.0007*float64(n+1))
+				b.sizes.Observe(0.3)
+				b.hits.WithLabelValues("a").Add(0.7)
+			}
+		}
+		for range 3 {
+			failed.tells(t, old)
+			before := old.shown(t)
+			old.Settle()
+			require.Equal(t, before, old.shown(t))
+			next := newBuild()
+			old.tells(t, next)
+			for _, k := range []string{"times sum", "sizes sum", "hits_total a"} {
+				require.Equal(t, before[k], next.shown(t)[k], k)
+			}
+		}
+	}
+}
+
 // TestLedgerTakesBack keeps what a new generation had counted that did not stay.
 func TestLedgerTakesBack(t *testing.T) {
 	old := newBuild()

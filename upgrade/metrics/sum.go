@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"math"
 	"slices"
 
 	dto "github.com/prometheus/client_model/go"
@@ -34,6 +35,28 @@ func carriedMetric(f *dto.MetricFamily, m *dto.Metric) *dto.Metric {
 		return nil
 	}
 	return c
+}
+
+// grain is the resolution of what is added up.
+const grain = 1.0 / (1 << 20)
+
+// round puts what is not a whole number, seconds for example, on a grid, on which sums
+// up to 2^32 are exact. Otherwise they would depend on the order in which they are
+// built, which differs between the generations, and a counter that falls by its last
+// bit is one that has begun anew to Prometheus.
+func round(m *dto.Metric) {
+	var v **float64 // what it points to may be the collector's own
+	switch {
+	case m.Counter != nil:
+		v = &m.Counter.Value
+	case m.Summary != nil:
+		v = &m.Summary.SampleSum
+	case m.Histogram != nil:
+		v = &m.Histogram.SampleSum
+	}
+	if v != nil && *v != nil && math.Abs(**v) < 1<<32 {
+		*v = proto.Float64(math.Floor(**v/grain) * grain)
+	}
 }
 
 // sum adds a series of another generation to one of this.
