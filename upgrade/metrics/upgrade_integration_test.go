@@ -108,5 +108,4 @@ func TestNoCounterFallsWhenAGenerationIsKilled(t *testing.T) {
 	scrapes, faults := w.stop()
 	require.Empty(t, faults)
 	t.Logf("%d scrapes, nothing fell", scrapes)
-	x.stop()
 }
