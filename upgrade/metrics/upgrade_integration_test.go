@@ -109,3 +109,29 @@ func TestNoCounterFallsWhenAGenerationIsKilled(t *testing.T) {
 	require.Empty(t, faults)
 	t.Logf("%d scrapes, nothing fell", scrapes)
 }
+
+// TestWhatADrainCounts is inherited, though nobody has scraped meanwhile.
+func TestWhatADrainCounts(t *testing.T) {
+	x := startRig(t)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	inFlight := func() float64 {
+		families, err := scrape(client, x.admin)
+		require.NoError(t, err)
+		return families["holdfast_http_requests_in_flight"].GetMetric()[0].GetGauge().GetValue()
+	}
+	slow := load.Workload{Kind: load.Slow, Conns: 8, MaxRequests: 8, Addr: x.p.Addr("http"), Duration: time.Second}
+	r, err := load.New(slow)
+	require.NoError(t, err)
+	r.Start(t.Context())
+	require.Eventually(t, func() bool { return inFlight() == 8 }, 20*time.Second, 5*time.Millisecond)
+	u, err := x.p.Upgrade(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, r.Snapshot().Total().Answered, "they are the old generation's, which drains")
+	require.NoError(t, x.p.WaitGone(t.Context(), u.OldPID))
+	tally := r.Wait()
+	require.NoError(t, tally.Err())
+	families, err := scrape(client, x.admin)
+	require.NoError(t, err)
+	require.Equal(t, 8.0, requests(families, "/slow", "200"))
+	x.stop()
+}
