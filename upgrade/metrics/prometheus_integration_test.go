@@ -5,7 +5,9 @@ package metrics_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -45,8 +47,10 @@ func TestPromtool(t *testing.T) {
 	x := startRig(t)
 	x.load()
 	x.good()
-	b, err := exec.Command("curl", "-fsS", "http://"+x.admin+"/metrics").Output()
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + x.admin + "/metrics")
 	require.NoError(t, err)
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, errors.Join(err, resp.Body.Close()))
 	run(b, "check", "metrics")
 	x.end()
 	x.stop()
