@@ -185,7 +185,9 @@ func (a acceptor) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.server.accepted()
+	if !isOwn(c) {
+		a.server.accepted()
+	}
 	return a.server.track(c, a.Name()), nil
 }
 

@@ -35,8 +35,9 @@ var durationBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 
 // there are at most as many series as routes, methods and statuses together permit,
 // whatever clients send. 499 is a client that left before its answer. A connection
 // that a handler has hijacked is counted when the handler returns, as 101, by the
-// process that it began in, and is not timed. What the process asks itself, the probes
-// of a gate for example, is not counted.
+// process that it began in, and is not timed. A request by which the
+// process sees whether it still answers is not counted ([handoff.Own]); the probes of a
+// gate are.
 //
 // It allocates nothing but for the first request of each kind. It belongs outside of
 // whatever decides a status. An error says that the names are taken in the registry.
