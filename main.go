@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/mattn/go-isatty"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-go/holdfast/handoff"
@@ -112,6 +113,7 @@ func (s *serve) Run() error {
 	}
 	cfg := s.Server.Config()
 	cfg.Log, cfg.ReopenLog, cfg.Build, cfg.AdminToken = &log, reopen, build, token
+	cfg.Metrics = prometheus.NewRegistry()
 	p, err := upgrade.New(cfg)
 	if err != nil {
 		return err
@@ -119,7 +121,7 @@ func (s *serve) Run() error {
 	engine := routes.New(routes.Deps{
 		Log: p.Log(), Build: p.Build(), Generation: p.Generation(), Started: p.Started(),
 		Ready: p.Ready, Leaving: handoff.Leaving, Identify: s.Identify,
-		Resume: p.Resume, State: p.Carry, Relay: p.Relay,
+		Resume: p.Resume, State: p.Carry, Relay: p.Relay, Metrics: cfg.Metrics,
 		RequestTimeout: s.RequestTimeout, BodyLimit: int64(s.BodyLimit), Token: token,
 	})
 	if err := p.ServeHandler(engine); err != nil {

@@ -70,6 +70,7 @@ func TestAsk(t *testing.T) {
 			require.Zero(t, states.Load(), "nobody counts these connections")
 			require.Zero(t, others.Load())
 			require.Zero(t, r.Counts())
+			require.Zero(t, r.Totals())
 			require.NoError(t, r.ln.Close())
 			r.CloseArrivals()
 			require.ErrorIs(t, ask("/"), net.ErrClosed)

@@ -70,6 +70,26 @@ func sendBlob(l *Link, m Message, b []byte) error {
 	return l.send(m, []int{fd})
 }
 
+// SendBlob sends a message with bytes of any number up to [MaxState] beside it: the
+// receiver's [Message.Blob].
+func (l *Link) SendBlob(m Message, b []byte) error {
+	if len(b) > MaxState {
+		return fmt.Errorf("handoff: send %s: %d bytes, at most %d can travel", m.Type, len(b), MaxState)
+	}
+	return sendBlob(l, m, b)
+}
+
+// Blob takes what came beside a message that was sent with [Link.SendBlob]. It is
+// called once, for each such message, or a descriptor stays open.
+func (m Message) Blob() ([]byte, error) {
+	defer m.discard()
+	b, err := content(m)
+	if err != nil {
+		return nil, fmt.Errorf("handoff: %s: %w", m.Type, err)
+	}
+	return b, nil
+}
+
 // Receive takes a StateBlob, and closes its descriptor whatever happens. A name
 // that is not registered is ignored: this generation has no use for it. An error
 // says why the state did not arrive; the process goes on without it.

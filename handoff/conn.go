@@ -311,7 +311,9 @@ func (c *Conn) end(r *http.Request) {
 			last := len(c.requests) - 1
 			c.requests[i] = c.requests[last]
 			c.requests[last] = request{}
-			c.requests = c.requests[:last]
+			if c.requests = c.requests[:last]; last == 0 && c.closed {
+				c.server.forget(c)
+			}
 			return
 		}
 	}
@@ -357,6 +359,7 @@ func (c *Conn) ends(f fate) {
 
 // sight is what the drain sees of a connection at one moment.
 type sight struct {
+	state    http.ConnState
 	hijacked bool
 	silent   bool
 	told     bool
@@ -368,6 +371,7 @@ func (c *Conn) look() sight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return sight{
+		state:    c.state,
 		hijacked: c.state == http.StateHijacked,
 		silent:   c.parked && c.quiet && c.state != http.StateHijacked,
 		told:     c.told,

@@ -128,6 +128,7 @@
 //	 │── report {what is left} … ────────────▶│
 //	 │── offer 3 … ──────────────────────────▶│   as they become idle
 //	 │── released ───────────────────────────▶│   exclusive work starts
+//	 │◀─────────────────────── (metrics) ────▶│   from the hellos on, each asks the other
 //	 │── state {…, final}, bye {account} ────▶│
 //	 ✕ exits
 //

@@ -48,8 +48,8 @@ type DrainReport struct {
 // does not wait for it.
 const drainTick = 10 * time.Millisecond
 
-// Drain lets go of every connection and returns when none is left: at the latest
-// at the deadline, or when ctx ends, whichever is first; both cut what is left.
+// Drain lets go of every connection and returns when none is left, and every handler
+// that had hijacked one has returned: at the latest at the deadline, or when ctx ends, whichever is first; both cut what is left.
 // The listeners must have been parked, otherwise new connections keep it busy. A
 // server that has been drained does not serve again.
 func (s *Server) Drain(ctx context.Context, o DrainOptions) DrainReport {

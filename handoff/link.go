@@ -107,7 +107,7 @@ func (l *Link) Receive(timeout time.Duration) (Message, error) {
 			m, err = decodeMessage(l.buf[:n])
 		}
 		m.files, m.short = files, flags&unix.MSG_CTRUNC != 0
-		if err != nil || (m.Type != Offer && m.Type != StateBlob) {
+		if err != nil || (m.Type != Offer && m.Type != StateBlob && m.Type != Metrics) {
 			m.discard()
 		}
 		return m, err

@@ -67,6 +67,17 @@ func (l *Listener) String() string {
 	return a.String()
 }
 
+// Backlog tells how many connections wait in the accept queue, and how many it
+// takes. It does not know for a Unix socket, of which the kernel tells only by netlink
+// (sock_diag(7)), on other systems than Linux, and when the listener is closed.
+func (l *Listener) Backlog() (waiting, limit int, known bool) {
+	if l.address.Network != "tcp" {
+		return 0, 0, false
+	}
+	waiting, limit, err := l.backlog()
+	return waiting, limit, err == nil
+}
+
 // past is a deadline that ends a wait at once.
 var past = time.Unix(1, 0)
 

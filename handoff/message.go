@@ -70,6 +70,9 @@ const (
 	Report MessageType = "report"
 	// Hurry asks the old process to end its drain soon.
 	Hurry MessageType = "hurry"
+	// Metrics are what the sender has counted, as a blob in a memfd; the receiver adds
+	// them to its own. It is sent only to a process whose hello says that it takes them.
+	Metrics MessageType = "metrics"
 	// Bye is the old process's last word, with its account of the connections.
 	Bye MessageType = "bye"
 )
@@ -91,14 +94,17 @@ type Message struct {
 
 	Spans []time.Duration `json:"spans,omitempty"` // phase: the times over which figures are wanted
 
-	Seq   uint64 `json:"seq,omitempty"`   // offer, ack
+	Takes bool `json:"takes_metrics,omitempty"` // hello: understands Metrics
+	Want  bool `json:"want,omitempty"`          // metrics: to be answered with the receiver's, and the same Seq
+
+	Seq   uint64 `json:"seq,omitempty"`   // offer, ack, metrics
 	Items []Item `json:"items,omitempty"` // offer
 	Taken []byte `json:"taken,omitempty"` // ack: bit i%8 of byte i/8 is item i
 
 	Name    string   `json:"name,omitempty"`    // state, relay
 	Version int      `json:"version,omitempty"` // state
-	Size    int64    `json:"size,omitempty"`    // state: bytes
-	Sum     uint32   `json:"sum,omitempty"`     // state: CRC-32C
+	Size    int64    `json:"size,omitempty"`    // state, metrics: bytes
+	Sum     uint32   `json:"sum,omitempty"`     // state, metrics: CRC-32C
 	Final   bool     `json:"final,omitempty"`   // state: what came after the first blob
 	Data    []byte   `json:"data,omitempty"`    // relay, figures, report
 	Account *Account `json:"account,omitempty"` // bye

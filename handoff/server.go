@@ -34,8 +34,10 @@ type Server struct {
 
 	mu    sync.Mutex // guards what follows
 	conns map[*Conn]struct{}
-	empty chan struct{} // closed when conns is empty; nil while nobody waits
-	ended [fates]int    // connections by how they ended, since the last census
+	tails map[*Conn]struct{} // gone, and a handler has not returned: one that had hijacked it
+	empty chan struct{}      // closed when both are empty; nil while nobody waits
+	ended [fates]int         // connections by how they ended, since the last census
+	total Totals
 }
 
 // fate is how a connection ended here.
@@ -58,7 +60,7 @@ func NewServer(srv *http.Server) (*Server, error) {
 	s := &Server{
 		http: srv, handler: srv.Handler, tls: srv.TLSConfig != nil,
 		h2c:   srv.Protocols != nil && srv.Protocols.UnencryptedHTTP2(),
-		conns: map[*Conn]struct{}{}, arrivals: newArrivals(),
+		conns: map[*Conn]struct{}{}, tails: map[*Conn]struct{}{}, arrivals: newArrivals(),
 	}
 	if s.handler == nil {
 		s.handler = http.DefaultServeMux
@@ -183,6 +185,9 @@ func (a acceptor) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !isOwn(c) {
+		a.server.accepted()
+	}
 	return a.server.track(c, a.Name()), nil
 }
 
@@ -215,19 +220,37 @@ func (s *Server) add(c *Conn) {
 
 func (s *Server) remove(c *Conn) {
 	c.mu.Lock()
-	end := c.fate
-	c.mu.Unlock()
+	defer c.mu.Unlock()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.conns, c)
-	s.ended[end]++
-	if len(s.conns) == 0 && s.empty != nil {
+	s.ended[c.fate]++
+	s.total.end(c.fate)
+	if len(c.requests) > 0 {
+		s.tails[c] = struct{}{}
+	}
+	s.wake()
+}
+
+// forget is told when the handlers of a connection that is gone have returned. The
+// caller holds the connection's lock.
+func (s *Server) forget(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tails, c)
+	s.wake()
+}
+
+// wake tells who waits that nothing is left. The caller holds mu.
+func (s *Server) wake() {
+	if len(s.conns)+len(s.tails) == 0 && s.empty != nil {
 		close(s.empty)
 		s.empty = nil
 	}
-	s.mu.Unlock()
 }
 
-// whenEmpty returns a channel that is closed when no connection is left.
+// whenEmpty returns a channel that is closed when no connection is left, and no
+// handler of one.
 func (s *Server) whenEmpty() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,10 +258,7 @@ func (s *Server) whenEmpty() <-chan struct{} {
 		s.empty = make(chan struct{})
 	}
 	ch := s.empty
-	if len(s.conns) == 0 {
-		close(ch)
-		s.empty = nil
-	}
+	s.wake()
 	return ch
 }
 
@@ -285,31 +305,6 @@ func (s *Server) endings() [fates]int {
 func (s *Server) Settle() Account {
 	n := s.endings()
 	return Account{Closed: n[fateClosed], Moved: n[fateMoved], Retired: n[fateRetired], Dropped: n[fateDropped]}
-}
-
-// Counts is a look at a server's connections.
-type Counts struct {
-	Conns    int // open, of any kind
-	Silent   int // at a message boundary, waiting for the client
-	Hijacked int // taken over by a handler: WebSockets, for example
-	Requests int // being carried out
-}
-
-// Counts counts the connections as they are now.
-func (s *Server) Counts() Counts {
-	var n Counts
-	for _, c := range s.snapshot() {
-		v := c.look()
-		n.Conns++
-		n.Requests += v.requests
-		if v.silent {
-			n.Silent++
-		}
-		if v.hijacked {
-			n.Hijacked++
-		}
-	}
-	return n
 }
 
 // certificates tells whether a TLS configuration can serve.

@@ -156,7 +156,7 @@ func TestI2_DrainAnswersAndTellsTheClientToGo(t *testing.T) {
 		require.True(t, last, "the response says Connection: close")
 	}
 	report := <-done
-	require.Equal(t, Counts{Conns: 2, Silent: 2}, report.Start)
+	require.Equal(t, Counts{Conns: 2, Silent: 2, New: 1, Idle: 1}, report.Start)
 	require.Empty(t, report.Cut)
 	require.Zero(t, report.Retired)
 	require.Zero(t, report.Dropped)

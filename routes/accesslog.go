@@ -52,15 +52,7 @@ func logRequest(log *zerolog.Logger, c *gin.Context, took time.Duration, aborted
 	if handoff.Own(c.Request.Context()) {
 		return
 	}
-	status := c.Writer.Status()
-	switch {
-	case c.GetBool(keyClientGone):
-		status = StatusClientGone
-	case aborted && !c.Writer.Written():
-		// The client saw its connection closed. No status was sent, and the 200
-		// that Gin presumes would be a lie.
-		status = http.StatusInternalServerError
-	}
+	status := statusOf(c, aborted)
 	e := log.WithLevel(levelOf(status, c.FullPath(), aborted))
 	if !e.Enabled() {
 		return
@@ -87,6 +79,19 @@ func logRequest(log *zerolog.Logger, c *gin.Context, took time.Duration, aborted
 		e.AnErr("error", last.Err)
 	}
 	e.Msg("request")
+}
+
+// statusOf is the status of a request that has ended; aborted: by a panic.
+func statusOf(c *gin.Context, aborted bool) int {
+	switch {
+	case c.GetBool(keyClientGone):
+		return StatusClientGone
+	case aborted && !c.Writer.Written():
+		// The client saw its connection closed. No status was sent, and the 200
+		// that Gin presumes would be a lie.
+		return http.StatusInternalServerError
+	}
+	return c.Writer.Status()
 }
 
 // resumed is a request that began in another process, where its own line was

@@ -29,12 +29,13 @@
 //
 // A request on its way in and out:
 //
-//	request ─ request id ─ identify ─ access log ─ recovery ─ deadline ─ body limit ─ route
-//	             │            │           │           │           │          │
-//	             │            │           │           │           │          └ 413
-//	             │            │           │           │           └ 503, 408, 499
-//	             │            │           │           └ 500 and the stack
-//	             │            │           └ one line, with the status that was decided inside
+//	request ─ request id ─ identify ─ metrics ─ access log ─ recovery ─ deadline ─ body limit ─ route
+//	             │            │          │          │           │           │          │
+//	             │            │          │          │           │           │          └ 413
+//	             │            │          │          │           │           └ 503, 408, 499
+//	             │            │          │          │           └ 500 and the stack
+//	             │            │          │          └ one line, with the status that was decided inside
+//	             │            │          └ one count, the same
 //	             │            └ X-Pid, X-Generation
 //	             └ X-Request-Id
 //

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-go/holdfast/handoff"
@@ -52,6 +53,9 @@ type Deps struct {
 	// and from the loading on, in the new one. A nil function means that members of the
 	// rooms do not move.
 	Relay func(name string, receive func(data []byte), gone func()) (send func(data []byte) error)
+
+	// Metrics gets the counts and durations of requests: see [Metrics]. Nil means none.
+	Metrics prometheus.Registerer
 
 	// Identify puts X-Pid and X-Generation on every answer.
 	Identify bool
@@ -103,13 +107,20 @@ func New(deps Deps) *gin.Engine {
 	r.RedirectTrailingSlash = false
 
 	// The id comes first, since all that follows names it; then the identity,
-	// before anybody can write. The log is outside of whatever decides a status.
+	// before anybody can write. The metrics and the log are outside of whatever decides a status.
 	// Recovery is outside of what may panic and inside of the log, so that a
 	// panic's 500 is logged as one. The deadline is outside of the body limit,
 	// since it bounds the reading too.
 	r.Use(requestID())
 	if deps.Identify {
 		r.Use(identify(deps.PID, deps.Generation))
+	}
+	if deps.Metrics != nil {
+		if m, err := Metrics(deps.Metrics); err != nil {
+			deps.Log.Error().Err(err).Msg("requests are not counted")
+		} else {
+			r.Use(m)
+		}
 	}
 	r.Use(accessLog(deps.Log), recovery(), deadline(deps.RequestTimeout))
 	if deps.BodyLimit > 0 {

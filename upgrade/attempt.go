@@ -38,6 +38,7 @@ type attempt struct {
 	commits bool     // the upgrade has been committed
 
 	greeted, asked, over, handed time.Time // hello, takeover begun and ended, commit
+	since                        time.Time // of the phase that it is in; zero: of its beginning
 	account                      handoff.Account
 }
 
@@ -105,7 +106,7 @@ func (l *loop) begin(r request) {
 	l.said = fmt.Sprintf("upgrading from generation %d, build %s: a new process starts", l.generation, l.cfg.Build)
 	l.manager.Reloading(l.said, waitAhead)
 
-	if l.spent {
+	if l.measures.spent.Load() {
 		l.fail(a, report.Spawn, "an earlier successor died after it had taken over, and tableflip permits no second one: restart the service")
 		return
 	}
@@ -142,6 +143,7 @@ func (l *loop) makeLink(a *attempt) error {
 	}
 	a.link, a.remote = link, remote
 	a.peer = handoff.NewPeer(link, l.receiver(), l.cfg.HandoffTimeout)
+	l.measures.follow(a.peer)
 	l.listeners.Go(func() { l.listenSuccessor(a) })
 	return nil
 }
@@ -194,6 +196,8 @@ func (l *loop) fail(a *attempt, phase report.Phase, reason string) {
 	a.outcome.Ended, a.outcome.To = time.Now(), a.pid()
 	a.outcome.Durations = a.phasesUntilFailure()
 	a.outcome.Stderr = a.stderr.finish()
+	l.phaseEnds(a, a.outcome.Ended)
+	l.measures.Upgraded(a.outcome)
 	if a.link != nil {
 		_ = a.link.Close()
 		// tableflip drops the child's end when the next one replaces it, without
@@ -241,7 +245,7 @@ func (l *loop) onUpgraded(a *attempt, err error) {
 		_ = a.remote.Close() // from here on the end of the file is the child's
 		a.remote = nil
 	}
-	l.spent = true // whatever comes: tableflip upgrades once
+	l.measures.spent.Store(true) // whatever comes: tableflip upgrades once
 	if l.stopping {
 		l.stopSuccessor(a) // the stop came in the moment of success
 	}

@@ -13,6 +13,9 @@ import (
 
 // stand notes the phase of a running upgrade.
 func (l *loop) stand(a *attempt, ph report.Phase) {
+	if a.outcome.Phase != ph {
+		l.phaseEnds(a, time.Now())
+	}
 	a.outcome.Phase = ph
 	l.note(l.State(), l.queued != nil) // not on disk: that takes its time
 }
@@ -21,6 +24,7 @@ func (l *loop) stand(a *attempt, ph report.Phase) {
 type word struct {
 	Outcome     *Outcome            `json:"outcome,omitempty"`
 	Connections *report.Connections `json:"connections,omitempty"`
+	Deadline    int64               `json:"deadline,omitempty"` // of the drain, in nanoseconds since 1970
 }
 
 // concede leaves the last word to the new generation: it hears how this one saw the
@@ -47,6 +51,7 @@ func (l *loop) concede(a *attempt) {
 		if link != nil {
 			l.tellWord(link, word{Outcome: &o})
 		}
+		l.measures.exchange.tell()
 		l.tell(report.Ended, &o)
 		l.admin.handOver(peer, waiters, o)
 	})
@@ -77,11 +82,11 @@ const progressTick = 200 * time.Millisecond
 func (p *Process) tellProgress(ctx context.Context, link *handoff.Link) {
 	tick := time.NewTicker(progressTick)
 	defer tick.Stop()
-	last := report.Connections{Open: -1}
+	last, until := report.Connections{Open: -1}, int64(0)
 	for {
-		if n := p.connections(); n != last {
-			last = n
-			p.tellWord(link, word{Connections: &n})
+		if n, d := p.connections(), p.measures.deadline.Load(); n != last || d != until {
+			last, until = n, d
+			p.tellWord(link, word{Connections: &n, Deadline: d})
 		}
 		select {
 		case <-tick.C:
@@ -102,6 +107,9 @@ func (p *Process) onReportMessage(m handoff.Message) {
 		if old := p.draining.Load(); old != nil {
 			p.draining.CompareAndSwap(old, &report.Predecessor{PID: old.PID, Generation: old.Generation, Connections: w.Connections})
 		}
+	}
+	if w.Deadline != 0 {
+		p.measures.oldDeadline.Store(w.Deadline)
 	}
 	if w.Outcome != nil {
 		p.post(evReport{*w.Outcome})

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-go/holdfast/handoff"
@@ -145,6 +146,12 @@ type Config struct {
 
 	// ReopenLog is called on SIGUSR1. Default: the signal is logged and ignored.
 	ReopenLog func() error
+
+	// Metrics is what GET /metrics on the admin listener exposes; this module adds its own
+	// metrics, whose names begin with holdfast_, and those of the Go runtime and of the
+	// process. The counters in it, the service's own too, go on in the next generation:
+	// package [metrics] has how, and the limits. Default: a registry of its own.
+	Metrics *prometheus.Registry
 
 	// Build identifies the binary in logs and to the other generation. Default: the
 	// version-control revision that the Go toolchain recorded.

@@ -25,6 +25,8 @@
 //     the state file ([Wait]) and the reports, with the phase, the reason and what the
 //     new process wrote last. The reports of the last hundred upgrades outlive
 //     generations, restarts and crashes.
+//   - Metrics for Prometheus are on the admin listener, and their counters go on over
+//     upgrades, the service's own ones too: [Config].Metrics, package [metrics].
 //   - The PID file names a live process that serves: it is written atomically by
 //     the new generation after it has begun to accept, and the old one stays until
 //     that is done.

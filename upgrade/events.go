@@ -79,9 +79,19 @@ func (p *Process) listenSuccessor(a *attempt) {
 		switch m.Type {
 		case handoff.Relay:
 			p.relays.receive(m)
+		case handoff.Hello:
+			if m.Takes {
+				p.measures.exchange.attach(a.link)
+			}
+			p.post(evSuccessor{a, &m})
+		case handoff.Metrics:
+			p.takeMetrics(a.link, m)
 		case handoff.WantState:
 			p.relays.attach(a.peer)
-			p.listeners.Go(func() { p.sendState(a.link, false) })
+			p.listeners.Go(func() {
+				p.measures.exchange.tell() // before the end of the states, for which the other waits
+				p.sendState(a.link, false)
+			})
 		case handoff.Phase:
 			p.sendFigures(a.link, m.Spans)
 			p.post(evSuccessor{a, &m})
@@ -93,6 +103,7 @@ func (p *Process) listenSuccessor(a *attempt) {
 		p.log.Warn().Err(err).Msg("new generation does not speak our protocol")
 	}
 	p.relays.detach(a.peer)
+	p.measures.exchange.detach(a.link)
 	p.post(evSuccessor{a, nil})
 }
 

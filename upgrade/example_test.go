@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-go/holdfast/handoff"
@@ -18,6 +19,18 @@ import (
 func ExampleRun() {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })
 	if err := upgrade.Run(context.Background(), handler, upgrade.Config{Addr: ":8080", PIDFile: "/run/app/app.pid"}); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A service with a counter of its own, which goes on when the binary is replaced: GET
+// /metrics on the admin listener shows it beside those of this module.
+func ExampleConfig_metrics() {
+	registry := prometheus.NewRegistry()
+	orders := prometheus.NewCounter(prometheus.CounterOpts{Name: "shop_orders_total", Help: "Orders taken."})
+	registry.MustRegister(orders)
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { orders.Inc() })
+	if err := upgrade.Run(context.Background(), handler, upgrade.Config{Addr: ":8080", PIDFile: "/run/app/app.pid", Metrics: registry}); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -36,6 +36,7 @@ func (p *Process) letGo(ctx, drain context.Context, o handoff.DrainOptions, a *a
 	bounded, cancel := context.WithTimeout(drain, p.cfg.DrainTimeout)
 	defer cancel()
 
+	p.measures.deadline.Store(began.Add(p.cfg.DrainTimeout).UnixNano())
 	errs := []error{p.park(bounded), p.closeListeners(bounded, last)}
 	if last || a == nil || !a.took {
 		a = a.drainedOnly(began, last)
@@ -67,6 +68,7 @@ func (p *Process) letGo(ctx, drain context.Context, o handoff.DrainOptions, a *a
 	p.account(a, slices.Concat(cuts...))
 	if a.link != nil && a.moves() {
 		p.sendState(a.link, true)
+		p.measures.exchange.tell()
 		errs = append(errs, a.tell(handoff.Message{Type: handoff.Bye, Account: &a.account}))
 	}
 
@@ -136,6 +138,8 @@ func (p *Process) account(a *attempt, cuts []handoff.Cut) {
 		_, n.Refused = a.peer.Counts()
 	}
 	n.Phases = a.phases(time.Now())
+	p.measures.Phase(report.Drain, time.Since(a.handed))
+	p.measures.Drained(*n)
 	if !n.Balances() {
 		p.log.Error().Any("account", n).Msg("the account of the connections does not balance")
 	}

@@ -25,7 +25,6 @@ type loop struct {
 	alone    bool               // the previous generation has exited
 	released bool               // it has let go of the exclusive work, or never had any
 	working  bool               // this one does the exclusive work
-	spent    bool               // tableflip will not upgrade again
 	stopping bool               // SIGTERM, SIGINT, the end of the caller's context, or the old generation's word
 	signaled bool               // by SIGTERM or SIGINT
 
@@ -69,6 +68,9 @@ func (p *Process) Run(ctx context.Context) (err error) {
 	defer narrate.Stop()
 	if p.parent != nil {
 		p.previous = newPredecessor(handoff.NewPeer(p.parent, p.receiver(), p.cfg.HandoffTimeout), p.parentMoves)
+		if p.parentSays.Takes {
+			p.measures.exchange.attach(p.parent)
+		}
 	}
 	p.listeners.Go(func() { p.listenPredecessor(warm) })
 	p.listeners.Go(func() { p.post(evStarted{p.start(warm)}) })
@@ -111,6 +113,7 @@ func (l *loop) handle(e any) {
 		l.startExclusive()
 	case evPredecessor:
 		l.alone, l.released = true, true
+		l.measures.oldDeadline.Store(0)
 		if l.draining.Swap(nil) != nil {
 			l.tell(report.Changed, nil)
 		}

@@ -60,6 +60,8 @@ func (p *Process) listenPredecessor(ctx context.Context) {
 				p.post(evAbort{})
 			case handoff.Relay:
 				p.relays.receive(m)
+			case handoff.Metrics:
+				p.takeMetrics(p.parent, m)
 			case handoff.Released:
 				p.post(evReleased{})
 			case handoff.Report:
@@ -69,6 +71,7 @@ func (p *Process) listenPredecessor(ctx context.Context) {
 			}
 		})
 		p.relays.detach(o.peer)
+		p.measures.exchange.detach(p.parent)
 		// Before anything is written: nobody may read the pipe any more.
 		restoreStderr(true)
 		close(o.gone)
@@ -175,6 +178,7 @@ func (p *Process) giveBack(why error) {
 		r := s.server.Drain(ctx, p.drainOptions())
 		p.logCuts(r.Cut)
 	}
+	p.measures.exchange.tell()
 	o.peer.StopSending()
 	moved, refused := o.peer.Counts()
 	p.log.Warn().Err(errors.Join(errs...)).Int("moved", moved).Int("refused", refused).Msg("connections given back to the previous generation")

@@ -54,6 +54,8 @@ type Process struct {
 	parentSays handoff.Message                    // its hello, where there is a link
 	draining   atomic.Pointer[report.Predecessor] // the same while it lives
 
+	measures *measures
+
 	relays  relays
 	resumes map[string]handoff.Resume // by the name of the handler
 
@@ -117,7 +119,7 @@ func New(cfg Config) (*Process, error) {
 		events: make(chan any), ended: make(chan struct{}),
 		states: &handoff.States{}, tickets: handoff.NewTickets(), resumes: map[string]handoff.Resume{},
 	}
-	if err := p.states.Register(p.tickets.State()); err != nil {
+	if err := errors.Join(p.states.Register(p.tickets.State()), p.measure()); err != nil {
 		return nil, err
 	}
 	if len(cfg.Rules) > 0 {
@@ -156,7 +158,7 @@ func (p *Process) inherit() error {
 		return fmt.Errorf("upgrade: %w", err)
 	}
 	p.log = p.cfg.Log.With().Int("pid", os.Getpid()).Int("generation", p.generation).Str("role", "server").Logger()
-	p.shared.log, p.exclusive.log = p.log, p.log
+	p.shared.log, p.exclusive.log, p.measures.exchange.log = p.log, p.log, p.log
 
 	p.manager = systemd.New()
 	passed, err := systemd.Listeners()
@@ -202,6 +204,7 @@ func (p *Process) openPIDFile() error {
 			o.Phase = report.Start
 		}
 		o.Ended = time.Now()
+		p.measures.Upgraded(*o)
 		p.record(report.Ended, *o)
 	}
 	if err := p.tableflip.AddFile(lockFile, p.pid.lock); err != nil {
@@ -256,7 +259,7 @@ func (p *Process) drainsOnly(reason string, err error) {
 func (p *Process) hello() handoff.Message {
 	return handoff.Message{
 		Type: handoff.Hello, Versions: handoff.ProtocolVersions,
-		Build: p.cfg.Build, Generation: p.generation, PID: os.Getpid(), Bound: p.cfg.bound(),
+		Build: p.cfg.Build, Generation: p.generation, PID: os.Getpid(), Bound: p.cfg.bound(), Takes: true,
 	}
 }
 

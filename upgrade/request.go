@@ -81,6 +81,7 @@ func (l *loop) onHurry() {
 	}
 	l.log.Info().Dur("within_ms", l.cfg.ForceDrain).Msg("hastening: the next upgrade shall not wait for this drain")
 	l.hurry()
+	l.measures.deadline.Store(time.Now().Add(l.cfg.ForceDrain).UnixNano())
 	cut := time.AfterFunc(l.cfg.ForceDrain, func() { l.post(evForceDrain{}) })
 	l.listeners.Go(func() { <-l.ended; cut.Stop() })
 }

@@ -92,6 +92,8 @@ func (p *Process) commit(ctx context.Context) error {
 		}
 	}
 	if p.tableflip.HasParent() {
+		// Unless the old generation says otherwise.
+		p.measures.oldDeadline.CompareAndSwap(0, time.Now().Add(p.cfg.DrainTimeout).UnixNano())
 		p.admin.accept()
 	}
 	if p.parent != nil {

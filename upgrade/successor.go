@@ -124,6 +124,8 @@ func (l *loop) handOver(a *attempt) {
 	}
 	l.enter(Draining)
 	a.handed = time.Now()
+	l.phaseEnds(a, a.handed)
+	l.measures.Upgraded(Outcome{Result: Succeeded})
 	l.log.Info().Int("upgrade", a.outcome.Number).Int("successor", a.pid()).
 		Dur("after_ms", time.Since(a.outcome.Began)).Msg("upgrade committed: this generation drains")
 	if reason := a.stays(); reason != "" {

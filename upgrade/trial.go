@@ -142,7 +142,8 @@ func (p *Process) trial(ctx context.Context, phase report.Phase, length time.Dur
 		Rules: p.cfg.Rules, Phase: length, Strict: p.cfg.StrictRules, Self: p.self,
 		Own: p.figures, Old: o.figuresOver,
 		Progress: func(r health.Report) {
-			p.reach(phase, spans) // the old generation takes silence for death
+			p.reach(phase, spans)      // the old generation takes silence for death
+			p.measures.exchange.tell() // and has no other way to know what a dead one had counted
 			n.says(fmt.Sprint(r.Verdict))
 		},
 	}.Run(ctx)

@@ -20,6 +20,11 @@
 //	               stream ends when another generation serves: the client comes again.
 //	GET  /verify   health.Report, after ?for=30s of watching: 200 if the service keeps its
 //	               rules, 409 if it does not
+//	GET  /metrics  what Prometheus scrapes: package metrics
+//	GET  /debug/pprof/  the runtime's profiles, a list of them; /debug/pprof/profile?seconds=30
+//	               is that of the CPU, /debug/pprof/trace an execution trace. It needs what a
+//	               change needs, for a profile costs. A recording ends early, with what
+//	               there is, when another generation serves.
 //	GET  /reports  the last upgrades, a list of report.Outcome, oldest first
 //
 // Every other answer is an error: {"error":{"code":"…","message":"…"}}. Among them are 503
@@ -32,7 +37,7 @@
 // On a Unix socket, processes of the same user and of root: mode 0600, and the kernel's
 // word for each connection (SO_PEERCRED, unix(7); where there is none, the mode has to
 // do). On TCP, which is for loopback only, every user of the machine may read, and
-// whatever changes something needs the bearer token.
+// whatever changes something, and each profile, needs the bearer token.
 //
 //	main, scripts ──▶ Client ─── HTTP ───▶ Server ──▶ Service (package upgrade)
 //	                                         │ ▲

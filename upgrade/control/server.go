@@ -30,6 +30,8 @@ type Service interface {
 	// Judge applies the service's rules to it for a while. The error is [ErrNoRules],
 	// [ErrJudging], or the cause of the end of ctx.
 	Judge(ctx context.Context, length time.Duration) (health.Report, error)
+	// Metrics answers a scrape.
+	Metrics() http.Handler
 }
 
 // Server answers the admin listener's requests.
@@ -59,6 +61,7 @@ func NewServer(service Service, token string) *Server {
 		"/reports": {http.MethodGet, s.reports},
 		"/events":  {http.MethodGet, s.events},
 		"/verify":  {http.MethodGet, s.verify},
+		"/metrics": {http.MethodGet, service.Metrics().ServeHTTP},
 		"/upgrade": {http.MethodPost, s.upgrade},
 	} {
 		s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -73,8 +76,9 @@ func NewServer(service Service, token string) *Server {
 			h.serve(w, r)
 		})
 	}
+	s.mux.HandleFunc(profilePath, s.profile)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusNotFound, "not_found", "there are /status, /events, /reports, /verify and /upgrade")
+		fail(w, http.StatusNotFound, "not_found", "there are /status, /events, /reports, /verify, /upgrade, /metrics and /debug/pprof/")
 	})
 	return s
 }

@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"testing"
 	"time"
 
@@ -50,4 +52,9 @@ func TestVerify(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, cancel)
 	_, err = c.Verify(ctx, time.Minute)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// Metrics implements [Service].
+func (f *fake) Metrics() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") })
 }

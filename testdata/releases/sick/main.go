@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-go/holdfast/handoff"
@@ -50,6 +51,7 @@ func run() error {
 	log := zerolog.New(os.Stderr).With().Timestamp().Logger()
 	cfg := s.Server.Config()
 	cfg.Log, cfg.Build = &log, "sick"
+	cfg.Metrics = prometheus.NewRegistry()
 	p, err := upgrade.New(cfg)
 	if err != nil {
 		return err
@@ -62,7 +64,7 @@ func run() error {
 	i.next = routes.New(routes.Deps{
 		Log: p.Log(), Build: p.Build(), Generation: p.Generation(), Started: p.Started(), Ready: p.Ready,
 		Leaving: handoff.Leaving, Resume: p.Resume, State: p.Carry, Relay: p.Relay, Identify: s.Identify,
-		RequestTimeout: s.RequestTimeout, BodyLimit: int64(s.BodyLimit),
+		RequestTimeout: s.RequestTimeout, BodyLimit: int64(s.BodyLimit), Metrics: cfg.Metrics,
 	})
 	if err := p.ServeHandler(i); err != nil {
 		return err
