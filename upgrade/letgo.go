@@ -67,6 +67,7 @@ func (p *Process) letGo(ctx, drain context.Context, o handoff.DrainOptions, a *a
 	p.account(a, slices.Concat(cuts...))
 	if a.link != nil && a.moves() {
 		p.sendState(a.link, true)
+		p.lastWord(a.link)
 		errs = append(errs, a.tell(handoff.Message{Type: handoff.Bye, Account: &a.account}))
 	}
 

@@ -71,6 +71,10 @@ func (p *Process) Run(ctx context.Context) (err error) {
 		p.previous = newPredecessor(handoff.NewPeer(p.parent, p.receiver(), p.cfg.HandoffTimeout), p.parentMoves)
 	}
 	p.listeners.Go(func() { p.listenPredecessor(warm) })
+	if p.admin != nil {
+		p.pace = &pace{laps: p.window.Laps()}
+		p.listeners.Go(p.pulse)
+	}
 	p.listeners.Go(func() { p.post(evStarted{p.start(warm)}) })
 
 	done := ctx.Done()
@@ -111,7 +115,11 @@ func (l *loop) handle(e any) {
 		l.startExclusive()
 	case evPredecessor:
 		l.alone, l.released = true, true
+		l.other.Store(nil)
 		if l.draining.Swap(nil) != nil {
+			if o := l.outcome; o != nil && o.Result == Succeeded {
+				l.history.Note(report.Mark{Kind: report.Drained, Upgrade: o.Number})
+			}
 			l.tell(report.Changed, nil)
 		}
 		if l.generation > 1 {
