@@ -66,7 +66,8 @@ const (
 	// Abort tells the new process that the service is to stop: it gives back what it
 	// has and exits.
 	Abort MessageType = "abort"
-	// Report is the old process's view of the upgrade after the commit, or of its drain.
+	// Report is the old process's view of the upgrade after the commit, or how one of the
+	// two is, told to the other: the old one while it drains, the new one until then.
 	Report MessageType = "report"
 	// Hurry asks the old process to end its drain soon.
 	Hurry MessageType = "hurry"

@@ -208,6 +208,8 @@ func (l *loop) fail(a *attempt, phase report.Phase, reason string) {
 		a.overdue.Stop()
 	}
 	l.attempt = nil
+	l.other.Store(nil)
+	l.movesTo.Store(nil)
 	// The new one may have come as far as that.
 	if l.pid != nil && !l.pid.names() {
 		if err := l.pid.write(); err != nil {

@@ -20,10 +20,14 @@ func (l *loop) stand(a *attempt, ph report.Phase) {
 	l.note(l.State(), l.queued != nil) // not on disk: that takes its time
 }
 
-// word is the content of a Report: one of its fields.
+// word is the content of a Report. Of the new generation, the old one takes only what
+// that says of itself.
 type word struct {
 	Outcome     *Outcome            `json:"outcome,omitempty"`
-	Connections *report.Connections `json:"connections,omitempty"`
+	Past        *report.Past        `json:"past,omitempty"`
+	Connections *report.Connections `json:"connections,omitempty"` // with Life, which earlier versions do not know
+	Life        *report.Life        `json:"life,omitempty"`
+	Seconds     []report.Second     `json:"seconds,omitempty"`
 	Deadline    int64               `json:"deadline,omitempty"` // of the drain, in nanoseconds since 1970
 }
 
@@ -49,6 +53,8 @@ func (l *loop) concede(a *attempt) {
 		defer close(done)
 		o.Stderr = stderr.finish()
 		if link != nil {
+			past := l.history.Past()
+			l.tellWord(link, word{Past: &past})
 			l.tellWord(link, word{Outcome: &o})
 		}
 		l.measures.exchange.tell()
@@ -71,22 +77,27 @@ func (p *Process) tellWord(link *handoff.Link, w word) {
 		err = link.Send(handoff.Message{Type: handoff.Report, Data: b})
 	}
 	if err != nil {
-		p.log.Debug().Err(err).Msg("the new generation was not told")
+		p.log.Debug().Err(err).Msg("the other generation was not told")
 	}
 }
 
-// progressTick is how often a draining generation tells how much it has left.
-const progressTick = 200 * time.Millisecond
+const (
+	// progressTick is how often a draining generation tells how much it has left, if
+	// that has changed.
+	progressTick = 200 * time.Millisecond
+	// lifeTicks is after how many of them it tells in any case how it is.
+	lifeTicks = 5
+)
 
-// tellProgress tells the new generation how many connections are left, until ctx ends.
+// tellProgress tells the new generation how this one is, until ctx ends.
 func (p *Process) tellProgress(ctx context.Context, link *handoff.Link) {
 	tick := time.NewTicker(progressTick)
 	defer tick.Stop()
 	last, until := report.Connections{Open: -1}, int64(0)
-	for {
-		if n, d := p.connections(), p.measures.deadline.Load(); n != last || d != until {
-			last, until = n, d
-			p.tellWord(link, word{Connections: &n, Deadline: d})
+	for n := 0; ; n++ {
+		if now, d := p.connections(), p.measures.deadline.Load(); now != last || d != until || n%lifeTicks == 0 {
+			last, until = now, d
+			p.tellWord(link, p.ownWord())
 		}
 		select {
 		case <-tick.C:
@@ -96,13 +107,19 @@ func (p *Process) tellProgress(ctx context.Context, link *handoff.Link) {
 	}
 }
 
+// hearWord takes what the other generation says of itself in a Report.
+func (p *Process) hearWord(m handoff.Message) (w word) {
+	if err := json.Unmarshal(m.Data, &w); err != nil {
+		p.log.Warn().Err(err).Msg("report of the other generation not understood")
+		return word{}
+	}
+	p.hearLife(w)
+	return w
+}
+
 // onReportMessage takes a Report of the old generation.
 func (p *Process) onReportMessage(m handoff.Message) {
-	var w word
-	if err := json.Unmarshal(m.Data, &w); err != nil {
-		p.log.Warn().Err(err).Msg("report of the previous generation not understood")
-		return
-	}
+	w := p.hearWord(m)
 	if w.Connections != nil {
 		if old := p.draining.Load(); old != nil {
 			p.draining.CompareAndSwap(old, &report.Predecessor{PID: old.PID, Generation: old.Generation, Connections: w.Connections})

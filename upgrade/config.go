@@ -46,7 +46,8 @@ type Config struct {
 	// Admin is what the admin listener listens on, where an operator asks for the status
 	// and for upgrades: "unix:PATH", several if need be, and at most one "HOST:PORT" of
 	// this machine itself. Package [control] has the requests. Default: the Unix socket
-	// PIDFile.admin, where there is a PID file; "none" turns it off.
+	// PIDFile.admin, where there is a PID file; "none" turns it off. A service that has one
+	// counts what it answers, for the status page there.
 	Admin []string
 	// AdminToken is the bearer token that changes over TCP need; empty refuses them.
 	AdminToken string

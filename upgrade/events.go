@@ -95,6 +95,8 @@ func (p *Process) listenSuccessor(a *attempt) {
 		case handoff.Phase:
 			p.sendFigures(a.link, m.Spans)
 			p.post(evSuccessor{a, &m})
+		case handoff.Report:
+			p.hearWord(m)
 		default:
 			p.post(evSuccessor{a, &m})
 		}

@@ -69,6 +69,7 @@ func (p *Process) letGo(ctx, drain context.Context, o handoff.DrainOptions, a *a
 	if a.link != nil && a.moves() {
 		p.sendState(a.link, true)
 		p.measures.exchange.tell()
+		p.lastWord(a.link)
 		errs = append(errs, a.tell(handoff.Message{Type: handoff.Bye, Account: &a.account}))
 	}
 

@@ -73,6 +73,10 @@ func (p *Process) Run(ctx context.Context) (err error) {
 		}
 	}
 	p.listeners.Go(func() { p.listenPredecessor(warm) })
+	if p.admin != nil {
+		p.pace = &pace{laps: p.window.Laps()}
+		p.listeners.Go(p.pulse)
+	}
 	p.listeners.Go(func() { p.post(evStarted{p.start(warm)}) })
 
 	done := ctx.Done()
@@ -114,7 +118,11 @@ func (l *loop) handle(e any) {
 	case evPredecessor:
 		l.alone, l.released = true, true
 		l.measures.oldDeadline.Store(0)
+		l.other.Store(nil)
 		if l.draining.Swap(nil) != nil {
+			if o := l.outcome; o != nil && o.Result == Succeeded {
+				l.history.Note(report.Mark{Kind: report.Drained, Upgrade: o.Number})
+			}
 			l.tell(report.Changed, nil)
 		}
 		if l.generation > 1 {

@@ -60,7 +60,8 @@ type Process struct {
 	resumes map[string]handoff.Resume // by the name of the handler
 
 	self   http.Handler   // the first server's: what probes ask
-	window *health.Window // what this generation has answered; nil without rules
+	window *health.Window // what this generation has answered; nil where nobody asks
+	sight                 // of both generations
 
 	judging sync.Mutex // held by the one who has the rules judge
 
@@ -122,13 +123,13 @@ func New(cfg Config) (*Process, error) {
 	if err := errors.Join(p.states.Register(p.tickets.State()), p.measure()); err != nil {
 		return nil, err
 	}
-	if len(cfg.Rules) > 0 {
-		p.window = health.NewWindow(health.Longest(cfg.Rules))
-	}
 	if p.adminAddrs, err = cfg.AdminAddresses(); err != nil && len(cfg.Admin) > 0 {
 		return nil, fmt.Errorf("upgrade: admin: %w", err)
 	}
 	adminErr := err
+	if len(cfg.Rules) > 0 || len(p.adminAddrs) > 0 {
+		p.window = health.NewWindow(health.Longest(cfg.Rules))
+	}
 	p.stopSignals = p.listenSignals()
 	if err := p.inherit(); err != nil {
 		p.close()
@@ -354,6 +355,7 @@ func (p *Process) abandon(err error) {
 // sent, the exit status has to do.
 func (p *Process) confess(err error) {
 	if p.parent != nil && err != nil {
+		p.lastWord(p.parent)
 		_ = p.parent.Send(handoff.Message{Type: handoff.Failed, Reason: err.Error(), Phase: string(phaseOf(err))})
 	}
 }

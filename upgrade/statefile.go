@@ -83,10 +83,21 @@ func (p *Process) note(s State, queued bool) Status {
 		if o.Result == Running && s == Upgrading {
 			st.Phase = o.Phase
 		}
+		if o.Result != Running || s == Upgrading { // or it is about us, and not ours to tell
+			p.follow(o)
+		}
 	}
 	p.status.Store(&st)
 	p.tell(report.Changed, nil)
 	return st
+}
+
+// follow marks what an upgrade has come to. After the one that made this generation,
+// the old one drains.
+func (p *Process) follow(o Outcome) {
+	if p.history.Follow(o) && o.Result == Succeeded && o.To == os.Getpid() && p.draining.Load() != nil {
+		p.history.Note(report.Mark{Kind: report.PhaseBegan, Upgrade: o.Number, Phase: report.Drain})
+	}
 }
 
 // record keeps a report. That it cannot be written is no reason to stop.

@@ -77,6 +77,7 @@ func (l *loop) onTakeover(a *attempt) {
 		a.overdue.Stop() // the canary is over
 	}
 	a.moving, a.took = true, true
+	l.movesTo.Store(a.peer)
 	a.asked = time.Now()
 	l.stand(a, report.Takeover)
 	l.listeners.Go(func() { l.post(evTakenOver{a, l.takeOver(a)}) })

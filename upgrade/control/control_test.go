@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,18 +26,41 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fake is a service whose upgrades end as the test says.
 type fake struct {
-	feed   Feed
-	asked  chan Request
-	answer chan Answer
+	feed    Feed
+	history report.History
+	asked   chan Request
+	answer  chan Answer
+	state   string // default serving
+
+	mu      sync.Mutex // guards what follows
+	view    report.View
+	views   int // that were asked for
+	reports []report.Outcome
 }
 
 func newFake() *fake { return &fake{asked: make(chan Request, 16), answer: make(chan Answer, 16)} }
 
 func (f *fake) Status() report.Status {
-	return report.Status{PID: 7, Generation: 3, State: "serving"}
+	return report.Status{PID: 7, Generation: 3, State: cmp.Or(f.state, "serving")}
 }
-func (f *fake) Reports() []report.Outcome { return nil }
-func (f *fake) Events() *Feed             { return &f.feed }
+func (f *fake) Events() *Feed            { return &f.feed }
+func (f *fake) History() *report.History { return &f.history }
+
+func (f *fake) Reports() []report.Outcome {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reports
+}
+
+func (f *fake) View() report.View {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.views++
+	v := f.view
+	v.Time = time.Now()
+	return v
+}
+
 func (f *fake) Upgrade(q Request) <-chan Answer {
 	f.asked <- q
 	return f.answer
@@ -145,6 +169,8 @@ func TestErrorsHaveOneForm(t *testing.T) {
 	}{
 		{"GET /nothing", 404, "not_found"},
 		{"POST /status", 405, "method_not_allowed"},
+		{"POST /", 405, "method_not_allowed"},
+		{"DELETE /page.js", 405, "method_not_allowed"},
 		{"GET /upgrade", 405, "method_not_allowed"},
 		{"POST /upgrade?force=perhaps", 400, "bad_parameter"},
 		{"POST /upgrade?wait=perhaps", 400, "bad_parameter"},

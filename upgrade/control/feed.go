@@ -12,8 +12,16 @@ const backlog = 64
 
 // Feed gives each event to everyone who listens. The zero value is ready.
 type Feed struct {
-	mu   sync.Mutex // guards what follows
-	subs map[chan report.Event]struct{}
+	mu    sync.Mutex // guards what follows
+	subs  map[chan report.Event]struct{}
+	count int // of events so far
+}
+
+// changes counts what has been published.
+func (f *Feed) changes() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.count
 }
 
 // Listened tells whether there is anyone.
@@ -27,6 +35,7 @@ func (f *Feed) Listened() bool {
 func (f *Feed) Publish(e report.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.count++
 	for ch := range f.subs {
 		select {
 		case ch <- e:

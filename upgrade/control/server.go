@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
+	"github.com/holdfast-go/holdfast/upgrade/control/page"
 	"github.com/holdfast-go/holdfast/upgrade/health"
 	"github.com/holdfast-go/holdfast/upgrade/report"
 )
@@ -27,6 +28,9 @@ type Service interface {
 	// it: nobody has to wait.
 	Upgrade(Request) <-chan Answer
 	Events() *Feed
+	// View and History are what the status page shows.
+	View() report.View
+	History() *report.History
 	// Judge applies the service's rules to it for a while. The error is [ErrNoRules],
 	// [ErrJudging], or the cause of the end of ctx.
 	Judge(ctx context.Context, length time.Duration) (health.Report, error)
@@ -43,6 +47,8 @@ type Server struct {
 	mu      sync.Mutex // guards what follows
 	asking  int        // POST /upgrade that have no answer yet
 	settled chan struct{}
+	streams int // of the status page
+	sight   sight
 }
 
 // NewServer makes a Server. token is the bearer token that changes need on TCP; empty
@@ -53,21 +59,26 @@ func NewServer(service Service, token string) *Server {
 		sum := sha256.Sum256([]byte(token))
 		s.token = sum[:]
 	}
-	for path, h := range map[string]struct {
+	type route struct {
 		method string
 		serve  http.HandlerFunc
-	}{
+	}
+	routes := map[string]route{
 		"/status":  {http.MethodGet, s.status},
 		"/reports": {http.MethodGet, s.reports},
 		"/events":  {http.MethodGet, s.events},
 		"/verify":  {http.MethodGet, s.verify},
 		"/metrics": {http.MethodGet, service.Metrics().ServeHTTP},
 		"/upgrade": {http.MethodPost, s.upgrade},
-	} {
+	}
+	for _, path := range page.Paths() {
+		routes[path] = route{http.MethodGet, page.Handler().ServeHTTP}
+	}
+	for path, h := range routes {
 		s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if method := r.Method; method != h.method && (method != http.MethodHead || h.method != http.MethodGet) {
 				w.Header().Set("Allow", h.method)
-				fail(w, http.StatusMethodNotAllowed, "method_not_allowed", fmt.Sprintf("%s takes %s", path, h.method))
+				fail(w, http.StatusMethodNotAllowed, "method_not_allowed", fmt.Sprintf("%s takes %s", r.URL.Path, h.method))
 				return
 			}
 			if h.method != http.MethodGet && !s.mayChange(w, r) {
@@ -78,7 +89,7 @@ func NewServer(service Service, token string) *Server {
 	}
 	s.mux.HandleFunc(profilePath, s.profile)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusNotFound, "not_found", "there are /status, /events, /reports, /verify, /upgrade, /metrics and /debug/pprof/")
+		fail(w, http.StatusNotFound, "not_found", "there are /, /status, /events, /reports, /verify, /upgrade, /metrics and /debug/pprof/")
 	})
 	return s
 }
@@ -89,9 +100,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case p.refused != "":
 		fail(w, http.StatusForbidden, "forbidden", p.refused)
-	case !p.local && !localHost(r.Host):
-		// A web page whose name has been made to point here.
-		fail(w, http.StatusForbidden, "forbidden", "the Host header must be that of this machine: localhost or a loopback address")
+	case !localHost(r.Host) && (!p.local || !oneLabel(r.Host)):
+		// A web page whose name has been made to point here: also at the near end of a
+		// tunnel to the Unix socket.
+		fail(w, http.StatusForbidden, "forbidden", "the Host header must be that of this machine: localhost or a loopback address; on the Unix socket also a name without a dot")
+	case r.URL.Path != "/" && crossSite(r):
+		fail(w, http.StatusForbidden, "forbidden", "this is not for the pages of other sites")
 	default:
 		s.mux.ServeHTTP(w, r)
 	}
@@ -126,6 +140,25 @@ func localHost(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// oneLabel tells whether a Host header is a name that nobody can have in the public
+// DNS: curl --unix-socket is used with any.
+func oneLabel(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return !strings.ContainsAny(host, ".:")
+}
+
+// changes is Go's own judge of requests that a browser makes for another site.
+var changes http.CrossOriginProtection
+
+// crossSite tells whether a browser asks for the page of another site: by its Fetch
+// Metadata (https://www.w3.org/TR/fetch-metadata/), and where something is to be
+// changed also by the Origin header.
+func crossSite(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Site") == "cross-site" || changes.Check(r) != nil
+}
+
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, s.service.Status())
 }
@@ -140,12 +173,22 @@ func (s *Server) reports(w http.ResponseWriter, _ *http.Request) {
 
 // events streams every change until the client goes or another generation serves.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	if wantsSSE(r) {
+		s.stream(w, r)
+		return
+	}
 	ch, cancel := s.service.Events().Subscribe()
 	defer cancel()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		return
+	}
 	rc, enc := http.NewResponseController(w), json.NewEncoder(w)
+	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
 	send := func(e report.Event) bool {
+		_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout))
 		return enc.Encode(e) == nil && rc.Flush() == nil
 	}
 	if st := s.service.Status(); !send(now(report.Changed, st, nil)) {

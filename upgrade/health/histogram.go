@@ -102,3 +102,13 @@ func (c *counts) quantile(q float64, requests uint64) time.Duration {
 	}
 	return middleOf(buckets - 1)
 }
+
+// figures are what the counters say by themselves.
+func (c *counts) figures() Snapshot {
+	n := c.requests()
+	failures := min(uint64(c.failures), n) // one may be counted in the instant between
+	return Snapshot{
+		Requests: n, Successes: n - failures, Panics: uint64(c.panics),
+		P50: c.quantile(0.50, n), P95: c.quantile(0.95, n), P99: c.quantile(0.99, n),
+	}
+}

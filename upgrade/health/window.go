@@ -142,14 +142,10 @@ func (w *Window) Snapshot(over time.Duration) Snapshot {
 	w.sum(c)
 	c.since(&base.counts)
 
-	n := c.requests()
-	failures := min(uint64(c.failures), n) // one may be counted in the instant between
-	return Snapshot{
-		Over: min(over, now), At: time.Now(),
-		Requests: n, Successes: n - failures, Panics: uint64(c.panics),
-		P50: c.quantile(0.50, n), P95: c.quantile(0.95, n), P99: c.quantile(0.99, n),
-		Memory: residentMemory(), CPU: w.cpuShare(base, now), Goroutines: runtime.NumGoroutine(),
-	}
+	snap := c.figures()
+	snap.Over, snap.At = min(over, now), time.Now()
+	snap.Memory, snap.CPU, snap.Goroutines = residentMemory(), w.cpuShare(base, now), runtime.NumGoroutine()
+	return snap
 }
 
 // minSpan is the shortest time over which a share of a processor means anything.
