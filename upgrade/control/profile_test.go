@@ -16,6 +16,8 @@ func TestMetricsAreForReaders(t *testing.T) {
 		require.Equal(t, http.StatusOK, status)
 		require.Equal(t, "up 1\n", body)
 		status, _ = raw(t, a, "GET /metrics HTTP/1.0\r\nHost: evil.example\r\n\r\n")
+		require.Equal(t, http.StatusForbidden, status)
+		status, _ = raw(t, a, "GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n")
 		require.Equal(t, map[string]int{"unix": http.StatusOK, "tcp": http.StatusForbidden}[network], status)
 	}
 }
