@@ -158,8 +158,7 @@ func (p *Process) inherit() error {
 	if err := os.Setenv(generationEnv, strconv.Itoa(p.generation)); err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
-	p.log = p.cfg.Log.With().Int("pid", os.Getpid()).Int("generation", p.generation).Str("role", "server").Logger()
-	p.shared.log, p.exclusive.log, p.measures.exchange.log = p.log, p.log, p.log
+	p.stampLog()
 
 	p.manager = systemd.New()
 	passed, err := systemd.Listeners()
@@ -247,7 +246,7 @@ func (p *Process) greetParent() error {
 	if !p.parentMoves {
 		p.drainsOnly(fmt.Sprintf("it speaks versions %v of the protocol, this one %v", m.Versions, handoff.ProtocolVersions), nil)
 	}
-	p.log.Info().Str("build", m.Build).Int("parent_generation", m.Generation).Int("parent_pid", m.PID).Msg("hello from the previous generation")
+	p.log.Info().Str("parent_build", m.Build).Int("parent_generation", m.Generation).Int("parent_pid", m.PID).Msg("hello from the previous generation")
 	return nil
 }
 
@@ -292,6 +291,7 @@ func (p *Process) Serve(srv *http.Server, addresses ...handoff.Address) error {
 	if p.window != nil {
 		srv.Handler = exceptOwn(p.window.Handler(srv.Handler), srv.Handler)
 	}
+	p.lendLog(srv)
 	server, err := handoff.NewServer(srv)
 	if slices.ContainsFunc(addresses, func(a handoff.Address) bool { return a.Name == adminName }) {
 		err = errAdminName
@@ -340,12 +340,10 @@ func (p *Process) Started() time.Time { return p.started }
 // Build identifies this generation's binary.
 func (p *Process) Build() string { return p.cfg.Build }
 
-// Log is the logger of Config with pid, generation and role stamped on it.
-func (p *Process) Log() zerolog.Logger { return p.log }
-
 // abandon gives up before this generation has served, and tells the previous one
 // why.
 func (p *Process) abandon(err error) {
+	p.logExit(err)
 	p.confess(err)
 	p.removeMade()
 	p.close()
