@@ -21,6 +21,7 @@ func (p *Process) stampLog() {
 	p.log = p.cfg.Log.With().Int("pid", os.Getpid()).Str("build", p.cfg.Build).
 		Int("generation", p.generation).Str("role", "server").Logger()
 	p.shared.log, p.exclusive.log, p.measures.exchange.log = p.log, p.log, p.log
+	p.level = newLogLevel(&p.log)
 	p.log.Info().Str("go", runtime.Version()).Msg("started")
 }
 

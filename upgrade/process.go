@@ -29,6 +29,7 @@ import (
 type Process struct {
 	cfg        Config
 	log        zerolog.Logger
+	level      *logLevel
 	generation int
 	started    time.Time
 
@@ -377,6 +378,7 @@ func (p *Process) close() {
 	p.endOnce.Do(func() {
 		close(p.ended)
 		p.stopSignals()
+		p.level.close()
 		p.admin.leave()
 		if p.set != nil {
 			_ = p.set.Close()

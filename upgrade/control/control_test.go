@@ -36,9 +36,13 @@ type fake struct {
 	view    report.View
 	views   int // that were asked for
 	reports []report.Outcome
+	level   LogLevel
+	changes chan LevelChange
 }
 
-func newFake() *fake { return &fake{asked: make(chan Request, 16), answer: make(chan Answer, 16)} }
+func newFake() *fake {
+	return &fake{asked: make(chan Request, 16), answer: make(chan Answer, 16), changes: make(chan LevelChange, 16)}
+}
 
 func (f *fake) Status() report.Status {
 	return report.Status{PID: 7, Generation: 3, State: cmp.Or(f.state, "serving")}
