@@ -112,4 +112,6 @@ func (l *logLevel) close() {
 func (s adminFace) LogLevel() control.LogLevel { return s.level.get() }
 
 // SetLogLevel implements [control.Service].
-func (s adminFace) SetLogLevel(c control.LevelChange) (control.LogLevel, error) { return s.level.set(c) }
+func (s adminFace) SetLogLevel(c control.LevelChange) (control.LogLevel, error) {
+	return s.level.set(c)
+}
