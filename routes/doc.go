@@ -14,6 +14,10 @@
 //     net/http gave it, so when the handler has returned, its work has ended. The
 //     exceptions, the watcher of a WebSocket for one, are waited for by their handler.
 //
+//   - A handler's own lines bear the request's id: [Logger] has the logger, and for
+//     code that knows no Gin it is in the request's context, zerolog.Ctx(ctx).
+//   - No line has a query, a header other than the request id, or a body.
+//
 // Its limits:
 //
 //   - What net/http answers by itself never gets here and has its own form: a
@@ -24,6 +28,7 @@
 //   - A client going away is noticed once the request's body has been read, as
 //     net/http only then watches the connection. It is not noticed at all behind
 //     a pipelined request.
+//   - The path is logged as it came, without the query: a secret in a path is in the log.
 //   - No proxy is trusted: peer is the address the connection came from.
 //   - WebSockets need HTTP/1.1; RFC 8441 (over HTTP/2) is not spoken.
 //
@@ -38,6 +43,14 @@
 //	             │            │          └ one count, the same
 //	             │            └ X-Pid, X-Generation
 //	             └ X-Request-Id
+//
+// For example, with a route of one's own behind the same middleware:
+//
+//	engine := routes.New(routes.Deps{Log: p.Log(), Ready: p.Ready, Leaving: handoff.Leaving})
+//	engine.GET("/stock", func(c *gin.Context) {
+//		log := routes.Logger(c)
+//		log.Warn().Int("left", 2).Msg("almost sold out")
+//	})
 //
 // The package knows nothing of upgrades. What it needs of the process around it
 // are functions in [Deps]. Ready and Leaving are enough for a service that is

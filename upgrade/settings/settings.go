@@ -1,11 +1,34 @@
 // Package settings is what an operator can set: the flags of the server, with
 // their environment variables, configuration file and defaults.
 //
+// # Promise
+//
+// A setting that cannot be meant is refused in one line that names it, and its line in
+// the file; [Server.Check] says beforehand what serving would stumble over, and binds and
+// writes nothing. The README's table of settings is written from here.
+//
 // A flag wins over its environment variable (HOLDFAST_ and the flag's name in
 // capitals, with _ for -), that over the configuration file, that over the default.
 // Every generation reads all of them anew; the arguments and the environment are
 // those of the first generation, so what is to change with an upgrade belongs into
 // the file.
+//
+// # Limits
+//
+// An address that another process holds, and a certificate that has expired, are found
+// out when serving begins. The file is YAML without nesting. Secrets are in files that
+// settings name, never in a setting.
+//
+// # Example
+//
+//	var cli struct {
+//		Serve struct {
+//			settings.Server
+//			Config settings.File
+//		} `cmd:""`
+//	}
+//	kong.Parse(&cli, kong.DefaultEnvars("HOLDFAST"))
+//	cfg := cli.Serve.Server.Config() // an upgrade.Config
 //
 // kong does the flags: one struct gives parsing, help, environment and the table
 // of settings; a resolver adds the file. cobra with koanf would need the same list
