@@ -5,17 +5,21 @@
 //
 //   - Every request that reaches the engine leaves one log line and carries one
 //     request id, which the answer, the error body and the log line share.
+//
 //   - Every error the engine answers has one form, 404 and 405 included:
 //     {"error":{"code":"…","message":"…","request_id":"…","fields":[…]}}
+//
 //   - A request that was not answered is never made to look like a 200: time
 //     that ran out is a 503, a body that never arrived a 408, a client that went
 //     away a 499.
+//
 //   - Nothing starts a goroutine per request; a handler runs on the goroutine
 //     net/http gave it, so when the handler has returned, its work has ended. The
 //     exceptions, the watcher of a WebSocket for one, are waited for by their handler.
 //
 //   - A handler's own lines bear the request's id: [Logger] has the logger, and for
 //     code that knows no Gin it is in the request's context, zerolog.Ctx(ctx).
+//
 //   - No line has a query, a header other than the request id, or a body.
 //
 // Its limits:
