@@ -64,8 +64,9 @@
 // Each line has pid, build and generation, that of a handler as well if it uses
 // zerolog.Ctx(r.Context()). A generation writes "started", what its warm-up, gate, canary
 // and probation said, "serving", "upgrade begins" and "upgrade failed…" or "upgrade
-// committed…", "drained" with the account, and "exit", with the error if one ended it.
-// Queries, headers, bodies, the token and the environment are in no line.
+// committed…", "drained" with the account, and "exit", with the error if one ended it;
+// and "state" at each change. Queries, headers, bodies, the token and the environment are
+// in no line.
 //
 // The level is zerolog's global one (zerolog.SetGlobalLevel), which an operator can
 // change while the service runs. So give Config a logger without a Level of its own: it

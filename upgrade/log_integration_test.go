@@ -298,3 +298,41 @@ func TestTheLevelOfARunningService(t *testing.T) {
 	stop(t, p)
 	require.Len(t, entries(t, p.LogPath(), "log level changed"), 4)
 }
+
+// TestTheFormatOfTheLog: JSON wherever standard error is no terminal, under systemd for
+// example; for people on one, also where a desktop's shell has inherited what systemd
+// tells its services.
+func TestTheFormatOfTheLog(t *testing.T) {
+	script := tool(t, "script")
+	dir := t.TempDir()
+	pidFile := filepath.Join(dir, "app.pid")
+	serve := func(cmd *exec.Cmd) string {
+		t.Helper()
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		cmd.Env = append(os.Environ(), "JOURNAL_STREAM=8:1", "INVOCATION_ID=0123456789abcdef0123456789abcdef", "NO_COLOR=")
+		require.NoError(t, cmd.Start())
+		stopped := false
+		t.Cleanup(func() {
+			if !stopped {
+				_ = cmd.Process.Kill()
+			}
+		})
+		require.Eventually(t, func() bool { _, err := os.Stat(pidFile); return err == nil }, 20*time.Second, 2*time.Millisecond)
+		signal(t, pidFile, syscall.SIGTERM)
+		require.NoError(t, cmd.Wait())
+		stopped = true
+		return out.String()
+	}
+	args := []string{"serve", "--addr", "unix:" + filepath.Join(dir, "s"), "--pid-file", pidFile}
+	for line := range strings.Lines(serve(exec.Command(build(t, "."), args...))) {
+		require.True(t, json.Valid([]byte(line)), line)
+	}
+	onTerminal := serve(exec.Command(script, "-qec", build(t, ".")+" "+strings.Join(args, " "), "/dev/null"))
+	require.Contains(t, onTerminal, "serving")
+	require.NotContains(t, onTerminal, `{"level"`)
+	require.Contains(t, onTerminal, "\x1b[", "in color")
+	plain := serve(exec.Command(build(t, "."), append(args, "--log-format", "console")...))
+	require.Contains(t, plain, "INF serving")
+	require.NotContains(t, plain, "\x1b[", "nobody asked for escapes in a file")
+}

@@ -35,7 +35,6 @@ func TestI5_ThePIDFileNamesAServingProcess(t *testing.T) {
 	path := filepath.Join(dir, "holdfast")
 	install(t, good, path)
 	cmd := load.Serve(path, dir, "127.0.0.1:0")
-	cmd.Args = append(cmd.Args, "--log-level", "debug") // for the changes of state
 	p := start(t, cmd)
 	r := runner(t, load.Workload{Kind: load.Echo, Conns: 8, Addr: p.Addr("http")})
 	flowing(t, r, 8)

@@ -44,7 +44,7 @@ func (p *Process) enter(to State) {
 		panic(fmt.Sprintf("upgrade: no transition from %s to %s", from, to))
 	}
 	p.state.Store(int32(to))
-	p.log.Debug().Stringer("from", from).Stringer("to", to).Msg("state")
+	p.log.Info().Stringer("from", from).Stringer("to", to).Msg("state")
 }
 
 // State is the state as it is now.
