@@ -16,14 +16,17 @@ import (
 // What the process does for its log: what stands on each line, the first and the last
 // line of a generation, the logger of its handlers, and a log file that was moved away.
 
-// stampLog puts on every line which process wrote it, and writes the first one.
+// stampLog puts on every line which process wrote it.
 func (p *Process) stampLog() {
 	p.log = p.cfg.Log.With().Int("pid", os.Getpid()).Str("build", p.cfg.Build).
 		Int("generation", p.generation).Str("role", "server").Logger()
 	p.shared.log, p.exclusive.log, p.measures.exchange.log = p.log, p.log, p.log
 	p.level = newLogLevel(&p.log)
-	p.log.Info().Str("go", runtime.Version()).Msg("started")
 }
+
+// logStart writes the first line of a generation that can do what it is set to. One that
+// cannot is an error of New or Serve, and its caller has one line to say so.
+func (p *Process) logStart() { p.log.Info().Str("go", runtime.Version()).Msg("started") }
 
 // Log is the logger of Config with pid, build, generation and role stamped on it. A
 // handler finds it in its request's context, too: zerolog.Ctx(r.Context()).

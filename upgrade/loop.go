@@ -56,6 +56,7 @@ func (p *Process) Run(ctx context.Context) (err error) {
 	default:
 	}
 	defer p.close()
+	p.logStart()
 	warm, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &loop{Process: p, warming: cancel, hasten: make(chan struct{})}

@@ -344,7 +344,6 @@ func (p *Process) Build() string { return p.cfg.Build }
 // abandon gives up before this generation has served, and tells the previous one
 // why.
 func (p *Process) abandon(err error) {
-	p.logExit(err)
 	p.confess(err)
 	p.removeMade()
 	p.close()
