@@ -166,6 +166,7 @@ func (s *stage) run(b block, c command) {
 	}
 	cmd := exec.CommandContext(ctx, "sh", "-c", text)
 	cmd.Env = append(os.Environ(), "PATH="+s.dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	cmd.WaitDelay = time.Second // a child of the shell may hold the pipe
 	out := &watched{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if watches {

@@ -74,7 +74,12 @@ func upgraded(t *testing.T, b block) {
 	require.NoError(t, err)
 	require.NotEqual(t, pid, o.To)
 	require.Equal(t, before, get(t, socket))
-	require.NoError(t, <-first, "the first generation has drained")
+	select {
+	case err := <-first:
+		require.NoError(t, err, "the first generation has drained")
+	case <-ctx.Done():
+		require.Fail(t, "the first generation does not end")
+	}
 
 	require.NoError(t, syscall.Kill(o.To, syscall.SIGTERM))
 	require.Eventually(t, func() bool { _, err := os.Stat(pidFile); return os.IsNotExist(err) }, 20*time.Second, 5*time.Millisecond)
