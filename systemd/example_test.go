@@ -22,8 +22,7 @@ func ExampleNotifier() {
 		server := &http.Server{ReadHeaderTimeout: 5 * time.Second}
 		go func() { _ = server.Serve(ln) }()
 	}
-	manager.Extend(30 * time.Second) // what comes may take that long
-	manager.Status("warming up")
+	manager.Extend(30*time.Second, "warming up") // it may take that long
 	// When it is back, systemd has read it: the process before may exit.
 	fmt.Println(manager.Ready("serving", os.Getpid()))
 	// Output:
