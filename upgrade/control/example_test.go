@@ -2,7 +2,6 @@ package control_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,14 +15,14 @@ import (
 	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
-// service stands for the process, which package upgrade has.
-type service struct{ feed control.Feed }
+// service stands for the process, which package upgrade has: what is asked of it here.
+type service struct{ control.Service }
 
 func (*service) Status() report.Status {
 	return report.Status{State: "serving", Generation: 2, PID: 7, Build: "1.0"}
 }
-func (*service) Reports() []report.Outcome { return nil }
-func (s *service) Events() *control.Feed   { return &s.feed }
+
+func (*service) Metrics() http.Handler { return http.NotFoundHandler() }
 
 func (*service) Upgrade(control.Request) <-chan control.Answer {
 	ch := make(chan control.Answer, 1)
@@ -33,14 +32,6 @@ func (*service) Upgrade(control.Request) <-chan control.Answer {
 
 func (*service) Judge(context.Context, time.Duration) (health.Report, error) {
 	return health.Report{}, control.ErrNoRules
-}
-
-func (*service) LogLevel() control.LogLevel {
-	return control.LogLevel{Level: "info", Configured: "info"}
-}
-
-func (*service) SetLogLevel(control.LevelChange) (control.LogLevel, error) {
-	return control.LogLevel{}, errors.New("not here")
 }
 
 // A program asks a running service for an upgrade, and hears what became of it.
