@@ -15,7 +15,6 @@ import (
 
 	"github.com/cloudflare/tableflip"
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/systemd"
@@ -97,9 +96,6 @@ const (
 	// helloTimeout bounds the wait for a greeting that was sent before this process
 	// was started.
 	helloTimeout = time.Second
-	// minFiles is what a service needs at the very least: its own descriptors and
-	// some connections.
-	minFiles = 64
 )
 
 // New begins a generation: it takes what the previous one, or systemd, has passed
@@ -262,19 +258,6 @@ func (p *Process) hello() handoff.Message {
 		Type: handoff.Hello, Versions: handoff.ProtocolVersions,
 		Build: p.cfg.Build, Generation: p.generation, PID: os.Getpid(), Bound: p.cfg.bound(), Takes: true,
 	}
-}
-
-// checkFileLimit refuses to begin with a limit of open files that cannot carry a
-// service. Go has already raised the soft limit to the hard one.
-func checkFileLimit() error {
-	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
-		return fmt.Errorf("upgrade: read the limit of open files: %w", err)
-	}
-	if lim.Cur < minFiles {
-		return fmt.Errorf("the limit of open files is %d: raise it to at least %d, better 65536 (LimitNOFILE= in the unit, or ulimit -n)", lim.Cur, minFiles)
-	}
-	return nil
 }
 
 // Serve binds address, or takes the inherited socket, and has srv serve it. It

@@ -30,14 +30,14 @@ type fake struct {
 	history report.History
 	asked   chan Request
 	answer  chan Answer
+	changes chan LevelChange
+	level   LogLevel
 	state   string // default serving
 
 	mu      sync.Mutex // guards what follows
 	view    report.View
 	views   int // that were asked for
 	reports []report.Outcome
-	level   LogLevel
-	changes chan LevelChange
 }
 
 func newFake() *fake {
