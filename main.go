@@ -45,6 +45,7 @@ type commands struct {
 	Status    cli.Status        `cmd:"" help:"Show what a running service does."`
 	Reports   cli.Reports       `cmd:"" help:"Show the last upgrades of a service."`
 	Probe     cli.Probe         `cmd:"" help:"Ask a service once, as a client of this machine would: the health check of a container."`
+	Level     cli.LogLevel      `cmd:"" name:"log-level" help:"Show what a running service logs, or change it for a while."`
 	Verify    cli.Verify        `cmd:"" help:"Watch a running service for a while and judge it by its rules."`
 	Unit      unit.Command      `cmd:"" help:"Print systemd units for a service with these settings."`
 	Wait      wait              `cmd:"" help:"Wait for the outcome of the upgrade that was just requested by a signal."`
@@ -130,7 +131,12 @@ func (s *serve) Run() error {
 	return p.Run(context.Background())
 }
 
-// logger writes JSON, or for people on a terminal.
+// logger writes JSON, or for people on a terminal. The terminal alone decides, not
+// systemd's $JOURNAL_STREAM or $INVOCATION_ID: a shell on a desktop inherits those, too.
+// Lines have no journal priority (sd-daemon(3), "<3>") before them: with it, what
+// `journalctl -o cat` gives would be no JSON any more, and a level is in there already.
+//
+// The level is zerolog's global one, so that it can be changed while the process runs.
 func logger(s *settings.Server) (zerolog.Logger, func() error, error) {
 	level, err := zerolog.ParseLevel(s.LogLevel)
 	if err != nil {
@@ -146,10 +152,11 @@ func logger(s *settings.Server) (zerolog.Logger, func() error, error) {
 		w, reopen = f, f.Reopen
 	}
 	if s.LogFormat == "console" || (s.LogFormat == "auto" && s.LogFile == "" && terminal) {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: s.LogFile != "" || !terminal}
 	}
 	zerolog.TimeFieldFormat = time.RFC3339Nano
-	return zerolog.New(w).Level(level).With().Timestamp().Logger(), reopen, nil
+	zerolog.SetGlobalLevel(level)
+	return zerolog.New(w).With().Timestamp().Logger(), reopen, nil
 }
 
 type check struct {

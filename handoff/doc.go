@@ -61,6 +61,18 @@
 // its listener, its socket options and the time that was left of its IdleTimeout are
 // those it had.
 //
+// # Example
+//
+// Package upgrade does all of this for a service; by itself it is
+//
+//	set := handoff.NewSet(inherited, passed, handoff.BindOptions{})
+//	listeners, err := set.Listen(address)
+//	server, err := handoff.NewServer(&http.Server{Handler: handler})
+//	server.Start(listeners[0], broke)
+//	…
+//	err = listeners[0].Park(ctx)
+//	report := server.Drain(ctx, handoff.DrainOptions{Timeout: 30 * time.Second})
+//
 // # Where a connection can move
 //
 // At a boundary between two messages, where no byte of either lies in the process,

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/holdfast-go/holdfast/handoff"
 )
@@ -56,4 +57,81 @@ func ExampleMovable() {
 		_ = serve(conn, binary.BigEndian.Uint64(state))
 	}
 	_ = resume
+}
+
+func ExampleParseAddress() {
+	for _, text := range []string{"127.0.0.1:8080", "public=:443", "unix:/run/app/app.sock", "8080"} {
+		a, err := handoff.ParseAddress(text)
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Printf("%q %s %s\n", a.Name, a.Network, a.Addr)
+	}
+	// Output:
+	// "" tcp 127.0.0.1:8080
+	// "public" tcp :443
+	// "" unix /run/app/app.sock
+	// address "8080": want HOST:PORT, :PORT, [IPv6]:PORT or unix:PATH
+}
+
+// first is the Inheritance of a process that nobody has started: every socket is new.
+// In a service, package upgrade passes the real one.
+type first struct{}
+
+func (first) Listener(string, string) (net.Listener, error) { return nil, nil }
+
+func (first) ListenWithCallback(network, addr string, bind func(string, string) (net.Listener, error)) (net.Listener, error) {
+	return bind(network, addr)
+}
+
+// A server that is asked to let go: the request that runs is answered, and the account
+// of its connections balances.
+func ExampleServer_Drain() {
+	began, finish := make(chan struct{}), make(chan struct{})
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(began)
+		<-finish
+		_, _ = io.WriteString(w, "answered")
+	})
+	server, err := handoff.NewServer(&http.Server{Handler: handler, ReadHeaderTimeout: time.Second})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	address, _ := handoff.ParseAddress("127.0.0.1:0")
+	set := handoff.NewSet(first{}, nil, handoff.BindOptions{})
+	listeners, err := set.Listen(address)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	server.Start(listeners[0], func(err error) { fmt.Println(err) })
+
+	answer := make(chan string)
+	go func() {
+		resp, err := http.Get("http://" + listeners[0].Addr().String())
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, _ := io.ReadAll(resp.Body)
+		answer <- string(b)
+	}()
+	<-began
+	ctx := context.Background()
+	_ = listeners[0].Park(ctx) // accepts no more; the socket is open
+	account := server.Census()
+	time.AfterFunc(10*time.Millisecond, func() { close(finish) })
+	report := server.Drain(ctx, handoff.DrainOptions{Timeout: 10 * time.Second})
+	fmt.Println(<-answer)
+	account.Add(server.Settle())
+	fmt.Println(len(report.Cut), "cut;", account.Open, "connection; balances:", account.Balances())
+	_ = set.Close()
+	server.CloseArrivals()
+	server.Wait()
+	// Output:
+	// answered
+	// 0 cut; 1 connection; balances: true
 }

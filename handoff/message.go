@@ -74,6 +74,9 @@ const (
 	// Metrics are what the sender has counted, as a blob in a memfd; the receiver adds
 	// them to its own. It is sent only to a process whose hello says that it takes them.
 	Metrics MessageType = "metrics"
+	// Reopen tells the other process that the log file was moved away and is to be opened
+	// anew: the one that was told is not the only one that writes there.
+	Reopen MessageType = "reopen"
 	// Bye is the old process's last word, with its account of the connections.
 	Bye MessageType = "bye"
 )

@@ -18,16 +18,14 @@ const (
 	maxLoggedMethod = 32
 )
 
-// Logger returns the engine's logger with the request's id stamped on it. It is
-// built anew by each call: most requests log nothing of their own, and the ones
-// that do pay for it.
+// Logger returns the request's logger: the engine's, with the request's id stamped on
+// it. Code that knows nothing of Gin finds the same one in the request's context, by
+// zerolog.Ctx. It writes nothing where this package's middleware is not installed.
 func Logger(c *gin.Context) zerolog.Logger {
-	v, _ := c.Get(keyLogger)
-	log, ok := v.(*zerolog.Logger)
-	if !ok {
+	if c.Request == nil {
 		return zerolog.Nop()
 	}
-	return log.With().Str("request_id", RequestID(c)).Logger()
+	return *zerolog.Ctx(c.Request.Context())
 }
 
 // accessLog writes one line for each request, when it has ended. Levels: error
@@ -39,7 +37,8 @@ func Logger(c *gin.Context) zerolog.Logger {
 func accessLog(log zerolog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
-		c.Set(keyLogger, &log)
+		log := log.With().Str("request_id", RequestID(c)).Logger()
+		c.Request = c.Request.WithContext(log.WithContext(c.Request.Context()))
 		finished := false
 		// Deferred, so that a request that is aborted by panic has its line too.
 		defer func() { logRequest(&log, c, time.Since(start), !finished) }()
@@ -61,8 +60,7 @@ func logRequest(log *zerolog.Logger, c *gin.Context, took time.Duration, aborted
 	if c.Request.Method == http.MethodHead {
 		bytes = 0 // written by the handler, dropped by net/http
 	}
-	e.Str("request_id", RequestID(c)).
-		Str("method", clip(c.Request.Method, maxLoggedMethod)).
+	e.Str("method", clip(c.Request.Method, maxLoggedMethod)).
 		Str("path", clip(c.Request.URL.Path, maxLoggedPath)).
 		Str("route", c.FullPath()).
 		Int("status", status).

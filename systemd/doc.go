@@ -31,6 +31,13 @@
 // descriptors it gets delays each Ready by Timeout; systemd has always done one of
 // the two.
 //
+// # Example
+//
+//	manager := systemd.New()
+//	passed, err := systemd.Listeners() // by FileDescriptorName=
+//	manager.Status("warming up")
+//	err = manager.Ready("serving", os.Getpid()) // systemd has read it
+//
 // # One upgrade
 //
 //	old                                   new                       systemd

@@ -142,10 +142,14 @@ type Config struct {
 	// not known. It matters only with WatchdogSec= in the unit.
 	WatchdogPath string
 
-	// Log receives the process's own log. Default: nothing is logged.
+	// Log receives the process's own log, with pid, build and generation on each line, and
+	// is what handlers find in the context of a request (zerolog.Ctx). Without a Level of
+	// its own its level can be changed at run time. Default: nothing is logged.
 	Log *zerolog.Logger
 
-	// ReopenLog is called on SIGUSR1. Default: the signal is logged and ignored.
+	// ReopenLog is called on SIGUSR1, and when the other generation got one: during an
+	// upgrade and a drain both write to the log, and only one is in the PID file. Default:
+	// the signal is logged and ignored.
 	ReopenLog func() error
 
 	// Metrics is what GET /metrics on the admin listener exposes; this module adds its own

@@ -50,6 +50,28 @@
 // target; on other Unix systems upgrades work without the link between the
 // generations, so a successor is not known by pid.
 //
+// # Example
+//
+//	cfg := upgrade.Config{Addr: ":8080", PIDFile: "/run/app/app.pid", Log: &logger}
+//	err := upgrade.Run(ctx, handler, cfg) // until a stop, or until the next generation has taken over
+//
+// And, once there is another binary under the same path:
+//
+//	kill -USR2 $(cat /run/app/app.pid)
+//
+// # Log
+//
+// Each line has pid, build and generation, that of a handler as well if it uses
+// zerolog.Ctx(r.Context()). A generation writes "started", what its warm-up, gate, canary
+// and probation said, "serving", "upgrade begins" and "upgrade failed…" or "upgrade
+// committed…", "drained" with the account, and "exit", with the error if one ended it;
+// and "state" at each change. Queries, headers, bodies, the token and the environment are
+// in no line.
+//
+// The level is zerolog's global one (zerolog.SetGlobalLevel), which an operator can
+// change while the service runs. So give Config a logger without a Level of its own: it
+// would write nothing below that. The next generation begins with its configuration.
+//
 // # States
 //
 //	           warm-up done              USR2, HUP
@@ -112,7 +134,7 @@
 //
 //	SIGUSR2, SIGHUP   upgrade; POST /upgrade on the admin listener is the same, with an answer
 //	SIGTERM, SIGINT   stop gracefully, after Config.StopDelay; a second one ends at once
-//	SIGUSR1           reopen the log file (Config.ReopenLog)
+//	SIGUSR1           reopen the log file (Config.ReopenLog), in the other generation, too
 //	SIGQUIT           left to the Go runtime: a dump of all goroutines
 //
 // An old generation that drains passes a request for an upgrade on to its

@@ -40,6 +40,7 @@ type (
 	evBye         struct{ account *handoff.Account } // the old generation has drained
 	evPredecessor struct{}                           // the old generation has exited
 	evForceDrain  struct{}                           // the drain was to end by now
+	evReopen      struct{}                           // the other generation has opened the log file anew
 	evAccept      struct{ err error }                // an accept loop broke
 	evWithdrawn   struct{}                           // the time before a stop is over
 	evFinished    struct{ err error }                // the drain or the stop is complete

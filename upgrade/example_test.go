@@ -3,9 +3,12 @@ package upgrade_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"net/http"
 	"os"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,4 +60,52 @@ func ExampleNew() {
 	if err := p.Run(context.Background()); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// Where a service listens, and where an operator asks for upgrades.
+func ExampleConfig_Addresses() {
+	cfg := upgrade.Config{Addrs: []string{":8080", "unix:/run/app/app.sock"}, PIDFile: "/run/app/app.pid"}
+	for _, list := range []func() ([]handoff.Address, error){cfg.Addresses, cfg.AdminAddresses} {
+		addresses, err := list()
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		for _, a := range addresses {
+			fmt.Println(a)
+		}
+	}
+	fmt.Println(cfg.ReportsFile())
+	// Output:
+	// http=:8080
+	// http-2=unix:/run/app/app.sock
+	// admin=unix:/run/app/app.pid.admin
+	// /run/app/app.pid.reports
+}
+
+// A counter that the next generation goes on with.
+func ExampleProcess_Carry() {
+	p, err := upgrade.New(upgrade.Config{PIDFile: "/run/app/app.pid"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var hits atomic.Int64
+	if err := p.Carry(handoff.State{
+		Name: "hits", Version: 1,
+		Save: func() ([]byte, error) { return strconv.AppendInt(nil, hits.Load(), 10), nil },
+		Load: func(b []byte) error {
+			n, err := strconv.ParseInt(string(b), 10, 64)
+			hits.Store(n)
+			return err
+		},
+	}); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// The logger of a handler: that of Config, with what says who wrote the line.
+func ExampleProcess_Log() {
+	http.HandleFunc("/", func(_ http.ResponseWriter, r *http.Request) {
+		zerolog.Ctx(r.Context()).Info().Msg("seen") // {"level":"info","pid":7,"build":"1.0","generation":2,…
+	})
 }

@@ -56,6 +56,7 @@ func (p *Process) Run(ctx context.Context) (err error) {
 	default:
 	}
 	defer p.close()
+	p.logStart()
 	warm, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &loop{Process: p, warming: cancel, hasten: make(chan struct{})}
@@ -92,6 +93,7 @@ func (p *Process) Run(ctx context.Context) (err error) {
 		}
 		if p.State() == Stopped {
 			cancel()
+			p.logExit(l.finishWith)
 			return l.finishWith
 		}
 	}
@@ -112,6 +114,8 @@ func (l *loop) handle(e any) {
 	case evForceDrain:
 		l.log.Warn().Msg("drain cut: an upgrade was asked for that does not wait for it")
 		l.cutDrain()
+	case evReopen:
+		l.reopen()
 	case evReleased:
 		l.released = true
 		l.startExclusive()
@@ -208,24 +212,13 @@ func (l *loop) onSignal(sig os.Signal) {
 	case syscall.SIGUSR2, syscall.SIGHUP:
 		l.onRequest(request{at: time.Now(), by: "signal", signal: sig.String()})
 	case syscall.SIGUSR1:
-		l.onReopen()
+		l.reopen()
+		l.passReopenOn()
 	case syscall.SIGTERM, syscall.SIGINT:
 		again := l.signaled
 		l.signaled = true
 		l.stop(sig.String(), again)
 	}
-}
-
-func (l *loop) onReopen() {
-	if l.cfg.ReopenLog == nil {
-		l.log.Info().Msg("SIGUSR1 ignored: no log file to reopen")
-		return
-	}
-	if err := l.cfg.ReopenLog(); err != nil {
-		l.log.Error().Err(err).Msg("log file not reopened")
-		return
-	}
-	l.log.Info().Msg("log file reopened")
 }
 
 // stop begins a graceful stop, or its delay, shortens a drain, or ends at once when it

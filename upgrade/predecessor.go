@@ -62,6 +62,8 @@ func (p *Process) listenPredecessor(ctx context.Context) {
 				p.relays.receive(m)
 			case handoff.Metrics:
 				p.takeMetrics(p.parent, m)
+			case handoff.Reopen:
+				p.post(evReopen{})
 			case handoff.Released:
 				p.post(evReleased{})
 			case handoff.Report:

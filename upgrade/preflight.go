@@ -68,3 +68,20 @@ func checkArchitecture(path string) error {
 	}
 	return nil
 }
+
+// minFiles is what a service needs at the very least: its own descriptors and some
+// connections.
+const minFiles = 64
+
+// checkFileLimit refuses to begin with a limit of open files that cannot carry a
+// service. Go has already raised the soft limit to the hard one.
+func checkFileLimit() error {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("upgrade: read the limit of open files: %w", err)
+	}
+	if lim.Cur < minFiles {
+		return fmt.Errorf("the limit of open files is %d: raise it to at least %d, better 65536 (LimitNOFILE= in the unit, or ulimit -n)", lim.Cur, minFiles)
+	}
+	return nil
+}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/cloudflare/tableflip"
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/systemd"
@@ -29,6 +28,7 @@ import (
 type Process struct {
 	cfg        Config
 	log        zerolog.Logger
+	level      *logLevel
 	generation int
 	started    time.Time
 
@@ -96,9 +96,6 @@ const (
 	// helloTimeout bounds the wait for a greeting that was sent before this process
 	// was started.
 	helloTimeout = time.Second
-	// minFiles is what a service needs at the very least: its own descriptors and
-	// some connections.
-	minFiles = 64
 )
 
 // New begins a generation: it takes what the previous one, or systemd, has passed
@@ -158,8 +155,7 @@ func (p *Process) inherit() error {
 	if err := os.Setenv(generationEnv, strconv.Itoa(p.generation)); err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
-	p.log = p.cfg.Log.With().Int("pid", os.Getpid()).Int("generation", p.generation).Str("role", "server").Logger()
-	p.shared.log, p.exclusive.log, p.measures.exchange.log = p.log, p.log, p.log
+	p.stampLog()
 
 	p.manager = systemd.New()
 	passed, err := systemd.Listeners()
@@ -247,7 +243,7 @@ func (p *Process) greetParent() error {
 	if !p.parentMoves {
 		p.drainsOnly(fmt.Sprintf("it speaks versions %v of the protocol, this one %v", m.Versions, handoff.ProtocolVersions), nil)
 	}
-	p.log.Info().Str("build", m.Build).Int("parent_generation", m.Generation).Int("parent_pid", m.PID).Msg("hello from the previous generation")
+	p.log.Info().Str("parent_build", m.Build).Int("parent_generation", m.Generation).Int("parent_pid", m.PID).Msg("hello from the previous generation")
 	return nil
 }
 
@@ -262,19 +258,6 @@ func (p *Process) hello() handoff.Message {
 		Type: handoff.Hello, Versions: handoff.ProtocolVersions,
 		Build: p.cfg.Build, Generation: p.generation, PID: os.Getpid(), Bound: p.cfg.bound(), Takes: true,
 	}
-}
-
-// checkFileLimit refuses to begin with a limit of open files that cannot carry a
-// service. Go has already raised the soft limit to the hard one.
-func checkFileLimit() error {
-	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
-		return fmt.Errorf("upgrade: read the limit of open files: %w", err)
-	}
-	if lim.Cur < minFiles {
-		return fmt.Errorf("the limit of open files is %d: raise it to at least %d, better 65536 (LimitNOFILE= in the unit, or ulimit -n)", lim.Cur, minFiles)
-	}
-	return nil
 }
 
 // Serve binds address, or takes the inherited socket, and has srv serve it. It
@@ -292,6 +275,7 @@ func (p *Process) Serve(srv *http.Server, addresses ...handoff.Address) error {
 	if p.window != nil {
 		srv.Handler = exceptOwn(p.window.Handler(srv.Handler), srv.Handler)
 	}
+	p.lendLog(srv)
 	server, err := handoff.NewServer(srv)
 	if slices.ContainsFunc(addresses, func(a handoff.Address) bool { return a.Name == adminName }) {
 		err = errAdminName
@@ -340,9 +324,6 @@ func (p *Process) Started() time.Time { return p.started }
 // Build identifies this generation's binary.
 func (p *Process) Build() string { return p.cfg.Build }
 
-// Log is the logger of Config with pid, generation and role stamped on it.
-func (p *Process) Log() zerolog.Logger { return p.log }
-
 // abandon gives up before this generation has served, and tells the previous one
 // why.
 func (p *Process) abandon(err error) {
@@ -379,6 +360,7 @@ func (p *Process) close() {
 	p.endOnce.Do(func() {
 		close(p.ended)
 		p.stopSignals()
+		p.level.close()
 		p.admin.leave()
 		if p.set != nil {
 			_ = p.set.Close()

@@ -52,7 +52,7 @@ func (p *Process) start(ctx context.Context) error {
 			return err
 		}
 	}
-	p.log.Info().Strs("addrs", addrs).Str("build", p.cfg.Build).Msg("serving")
+	p.log.Info().Strs("addrs", addrs).Msg("serving")
 	p.shared.start()
 	return nil
 }

@@ -44,7 +44,7 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 		a.greeted = time.Now()
 		a.outcome.To, a.outcome.ToGeneration, a.outcome.ToBuild = m.PID, m.Generation, m.Build
 		l.stand(a, report.Start)
-		l.log.Info().Str("build", m.Build).Int("successor", m.PID).Msg("hello from the new generation")
+		l.log.Info().Str("successor_build", m.Build).Int("successor", m.PID).Msg("hello from the new generation")
 		if a.overdue != nil && m.Speaks() {
 			a.overdue.Reset(l.cfg.UpgradeTimeout)
 		}
@@ -56,6 +56,8 @@ func (l *loop) onSuccessor(a *attempt, m *handoff.Message) {
 		l.onPhase(a, report.Phase(m.Phase))
 	case m.Type == handoff.Hurry:
 		l.onHurry()
+	case m.Type == handoff.Reopen:
+		l.reopen()
 	case m.Type == handoff.Failed:
 		a.reason = m.Reason
 		a.failedIn(m.Phase)

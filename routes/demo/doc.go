@@ -21,4 +21,8 @@
 // The load is for a laptop with two cores and shows that nothing is lost, not how
 // fast the server is: client and server share the machine. If the demo itself is
 // killed by SIGKILL, the server, which is in a process group of its own, stays.
+//
+// # Example
+//
+//	err := demo.Run(ctx, os.Stdout, demo.Options{Upgrades: 5})
 package demo

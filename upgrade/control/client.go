@@ -107,11 +107,15 @@ func (c *Client) get(ctx context.Context, path string, v any) error {
 }
 
 func (c *Client) do(ctx context.Context, method, path string) (*http.Response, error) {
+	return c.send(ctx, method, path, http.NoBody)
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
 	host := "holdfast"
 	if c.address.Network == "tcp" {
 		host = c.address.Addr
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, body)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,8 @@ type fake struct {
 	history report.History
 	asked   chan Request
 	answer  chan Answer
+	changes chan LevelChange
+	level   LogLevel
 	state   string // default serving
 
 	mu      sync.Mutex // guards what follows
@@ -38,7 +40,9 @@ type fake struct {
 	reports []report.Outcome
 }
 
-func newFake() *fake { return &fake{asked: make(chan Request, 16), answer: make(chan Answer, 16)} }
+func newFake() *fake {
+	return &fake{asked: make(chan Request, 16), answer: make(chan Answer, 16), changes: make(chan LevelChange, 16)}
+}
 
 func (f *fake) Status() report.Status {
 	return report.Status{PID: 7, Generation: 3, State: cmp.Or(f.state, "serving")}

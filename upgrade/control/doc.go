@@ -28,6 +28,10 @@
 //	               is that of the CPU, /debug/pprof/trace an execution trace. It needs what a
 //	               change needs, for a profile costs. A recording ends early, with what
 //	               there is, when another generation serves.
+//	GET  /log-level  LogLevel: what is logged now, and what is configured
+//	PUT  /log-level  {"level":"debug","for":"10m"}, without "for" until the generation ends;
+//	               answers with the LogLevel. The next generation begins with its
+//	               configuration, whatever was set here.
 //	GET  /reports  the last upgrades, a list of report.Outcome, oldest first
 //
 // Every other answer is an error: {"error":{"code":"…","message":"…"}}. Among them are 503

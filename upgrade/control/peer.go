@@ -13,6 +13,8 @@ type peerKey struct{}
 type peer struct {
 	local   bool   // by a Unix socket, and may do everything
 	refused string // why it may do nothing
+	uid     int    // whose it is, where known
+	known   bool
 }
 
 // ConnContext notes who is at the other end, once for each connection. It belongs
@@ -32,5 +34,5 @@ func lookAt(c net.Conn) peer {
 	case known && uid != 0 && uid != os.Geteuid():
 		return peer{refused: fmt.Sprintf("this is for uid %d and root, you are uid %d", os.Geteuid(), uid)}
 	}
-	return peer{local: true}
+	return peer{local: true, uid: uid, known: known}
 }

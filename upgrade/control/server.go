@@ -36,6 +36,9 @@ type Service interface {
 	Judge(ctx context.Context, length time.Duration) (health.Report, error)
 	// Metrics answers a scrape.
 	Metrics() http.Handler
+	// LogLevel tells what is logged; SetLogLevel changes it, or says why it cannot.
+	LogLevel() LogLevel
+	SetLogLevel(LevelChange) (LogLevel, error)
 }
 
 // Server answers the admin listener's requests.
@@ -88,8 +91,9 @@ func NewServer(service Service, token string) *Server {
 		})
 	}
 	s.mux.HandleFunc(profilePath, s.profile)
+	s.mux.HandleFunc("/log-level", s.logLevel)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusNotFound, "not_found", "there are /, /status, /events, /reports, /verify, /upgrade, /metrics and /debug/pprof/")
+		fail(w, http.StatusNotFound, "not_found", "there are /, /status, /events, /reports, /verify, /upgrade, /log-level, /metrics and /debug/pprof/")
 	})
 	return s
 }

@@ -31,6 +31,13 @@
 // Linux only. A check that ignores its context is left behind when its time is up, one
 // of each probe at most.
 //
+// # Example
+//
+//	rules, err := health.ParseRules("success >= 99%", "p95 <= 1.5x old or 20ms")
+//	window := health.NewWindow(health.Longest(rules))
+//	server.Handler = window.Handler(server.Handler)
+//	report, err := health.Judge{Rules: rules, Phase: time.Minute, Own: window.Snapshot}.Run(ctx)
+//
 // # How it fits together
 //
 //	                     before traffic            under traffic

@@ -13,6 +13,15 @@
 // One process at a time writes a store: the generation that serves. Between a failure
 // of the disk and the next report, what could not be written is in memory only.
 //
+// # Example
+//
+//	list, err := report.Read("/run/app/app.pid.reports")
+//	for _, o := range list {
+//		fmt.Println(o) // upgrade 7 succeeded: pid 22419 serves in place of pid 22408, after 27ms
+//	}
+//
+// # One upgrade
+//
 //	begin ──▶ Outcome {running, phase} ──┬──▶ {failed, phase, reason, stderr}
 //	                                     └──▶ {succeeded, stderr} ──▶ + connections
 //	                                          at the commit            at the predecessor's end

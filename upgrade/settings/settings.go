@@ -1,11 +1,34 @@
 // Package settings is what an operator can set: the flags of the server, with
 // their environment variables, configuration file and defaults.
 //
+// # Promise
+//
+// A setting that cannot be meant is refused in one line that names it, and its line in
+// the file; [Server.Check] says beforehand what serving would stumble over, and binds and
+// writes nothing. The README's table of settings is written from here.
+//
 // A flag wins over its environment variable (HOLDFAST_ and the flag's name in
 // capitals, with _ for -), that over the configuration file, that over the default.
 // Every generation reads all of them anew; the arguments and the environment are
 // those of the first generation, so what is to change with an upgrade belongs into
 // the file.
+//
+// # Limits
+//
+// An address that another process holds, and a certificate that has expired, are found
+// out when serving begins. The file is YAML without nesting. Secrets are in files that
+// settings name, never in a setting.
+//
+// # Example
+//
+//	var cli struct {
+//		Serve struct {
+//			settings.Server
+//			Config settings.File
+//		} `cmd:""`
+//	}
+//	kong.Parse(&cli, kong.DefaultEnvars("HOLDFAST"))
+//	cfg := cli.Serve.Server.Config() // an upgrade.Config
 //
 // kong does the flags: one struct gives parsing, help, environment and the table
 // of settings; a resolver adds the file. cobra with koanf would need the same list
@@ -31,42 +54,42 @@ import (
 
 // Server holds the settings of `holdfast serve` and `holdfast check`.
 type Server struct {
-	Addr       []string      `help:"Listen here: [NAME=]HOST:PORT or [NAME=]unix:PATH. Repeatable; a comma separates several; default :8080. A socket that systemd passes under NAME (default: http, or https with a certificate) is used instead." default:":8080" placeholder:"ADDR"`
-	PIDFile    string        `name:"pid-file" help:"PID file; beside it stand a lock and the state that 'holdfast wait' reads." placeholder:"PATH"`
-	Admin      []string      `help:"Admin listener: unix:PATH, repeatable, and one HOST:PORT of this machine; none turns it off. Default: unix:PATH.admin beside the PID file." placeholder:"ADDR"`
-	StateDir   string        `help:"Directory of the reports on the last upgrades. Default: that of the PID file." placeholder:"DIR"`
-	ForceDrain time.Duration `help:"How long the drain of a predecessor may still take when 'holdfast upgrade --force' does not want to wait for it." default:"5s"`
+	Addr       []string      `help:"Listen here: [NAME=]HOST:PORT or [NAME=]unix:PATH. Repeatable; a comma separates several. A socket that systemd passes under NAME ('http' unless said otherwise, or 'https' with a certificate) is used instead." default:":8080" placeholder:"ADDR"`
+	PIDFile    string        `name:"pid-file" help:"PID file, written by each generation when it serves, mode 0644; beside it stand a lock and the state that 'holdfast wait' reads." placeholder:"PATH"`
+	Admin      []string      `help:"Admin listener: unix:PATH, repeatable, and one HOST:PORT of this machine; 'none' turns it off. Default: 'unix:PATH.admin' beside the PID file." placeholder:"ADDR"`
+	StateDir   string        `help:"Directory of the reports on the last 100 upgrades (PATH.reports, JSON lines); under systemd a StateDirectory= outlives a stop. Default: that of the PID file." placeholder:"DIR"`
+	ForceDrain time.Duration `help:"What 'holdfast upgrade --force' leaves of a predecessor's drain." default:"5s"`
 
-	TLSCert string `name:"tls-cert" help:"Certificate chain, PEM. With --tls-key every listener serves TLS and HTTP/2." placeholder:"FILE"`
+	TLSCert string `name:"tls-cert" help:"Certificate chain, PEM, read anew by each generation. With --tls-key every listener serves TLS, HTTP/1.1 and HTTP/2." placeholder:"FILE"`
 	TLSKey  string `name:"tls-key" help:"Key of the certificate, PEM." placeholder:"FILE"`
 
-	DrainTimeout   time.Duration `help:"How long an old generation, or a stop, may take to finish what it has begun; then the rest is cut and logged." default:"30s"`
-	UpgradeTimeout time.Duration `help:"How long a new generation may take until it is ready; then it is killed and the old one goes on." default:"1m"`
-	HandoffTimeout time.Duration `help:"How long connections may take to move to a new generation; the rest is drained by the old one." default:"10s"`
-	Gate           []Probe       `help:"What a new generation must pass before it takes traffic: \"http GET /readyz status=200 within=1s\", \"tcp HOST:PORT\", \"exec PROGRAM ARG...\". Repeatable." sep:"\n" placeholder:"PROBE"`
-	GateInARow     int           `name:"gate-in-a-row" help:"How often all probes must pass, one after the other." default:"2"`
-	GateTimeout    time.Duration `help:"How long the gate may take." default:"15s"`
+	DrainTimeout   time.Duration `help:"For the drain of an old generation, and for a stop, to finish what has begun; then the rest is cut and logged." default:"30s"`
+	UpgradeTimeout time.Duration `help:"Until a new generation is ready, less canary and probation; then it is killed and the old one goes on." default:"1m"`
+	HandoffTimeout time.Duration `help:"For the connections to move to a new generation; the rest is drained by the old one." default:"10s"`
+	Gate           []Probe       `help:"A probe that a generation must pass before it takes traffic: 'http GET /readyz status=200 within=1s', 'tcp HOST:PORT', 'exec PROGRAM ARG...'. Repeatable." sep:"\n" placeholder:"PROBE"`
+	GateInARow     int           `name:"gate-in-a-row" help:"How often all probes must pass, one time after the other." default:"2"`
+	GateTimeout    time.Duration `help:"Within what time they must." default:"15s"`
 	Canary         time.Duration `help:"How long old and new both accept, and the rules judge the new one, before it takes over. 0: off." default:"0s"`
-	CanaryShare    float64       `help:"Part of the new connections that the canary gets, at most 0.5." default:"0.5"`
-	Probation      time.Duration `help:"How long the rules judge the new one under all traffic, while the old one could take everything back. 0: off." default:"0s"`
-	Rule           []Rule        `help:"What a new generation must keep: \"success >= 99% over 10s min 50\", \"p95 <= 1.5x old or 20ms\", \"panics <= 0\", \"memory <= 512MiB\". Repeatable." sep:"\n" placeholder:"RULE"`
+	CanaryShare    float64       `help:"The new one's part of the new connections in a canary, at most 0.5." default:"0.5"`
+	Probation      time.Duration `help:"How long the rules judge the new one under all traffic, while the old one waits and can take everything back. 0: off." default:"0s"`
+	Rule           []Rule        `help:"What a new generation must keep in both: 'success >= 99% over 10s min 50', 'p95 <= 1.5x old or 20ms', 'panics <= 0', 'memory <= 512MiB'. Repeatable." sep:"\n" placeholder:"RULE"`
 	StrictRules    bool          `help:"Too little traffic for a verdict is a failure."`
-	WarmUpTimeout  time.Duration `name:"warm-up-timeout" help:"How long each warm-up and each stop hook may take." default:"30s"`
+	WarmUpTimeout  time.Duration `name:"warm-up-timeout" help:"For each warm-up and each stop hook." default:"30s"`
 	StopLinger     time.Duration `help:"How long a stop keeps silent connections, to answer what is on its way." default:"1s"`
 	StopDelay      time.Duration `help:"How long a service that is told to stop goes on serving, while /readyz answers 503 and load balancers take it out. Not for the drain of an old generation." default:"0s"`
 	UnixMode       FileMode      `help:"Permission of a Unix socket's file, octal." default:"0660"`
-	ReusePort      bool          `help:"Set SO_REUSEPORT on new TCP sockets. Upgrades do not need it."`
+	ReusePort      bool          `help:"Set SO_REUSEPORT on new TCP sockets. Upgrades do not need it, and a socket of one's own loses its queue when it closes."`
 
 	WatchdogPath string `help:"What the service asks itself, through its own listeners and handlers, before it pings the watchdog of systemd; an answer below 500 will do." default:"/livez" placeholder:"PATH"`
 
-	RequestTimeout time.Duration    `help:"How long a request may take before it is answered with 503; streams, uploads and WebSockets are exempt. 0: no limit." default:"30s"`
+	RequestTimeout time.Duration    `help:"For a request; then it is answered with 503. Streams, uploads and WebSockets are exempt. 0: no limit." default:"30s"`
 	BodyLimit      units.Base2Bytes `help:"Largest request body; more is answered with 413. 0: no limit." default:"10MiB"`
-	TokenFile      string           `help:"File with the bearer token that protected routes ask for." placeholder:"FILE"`
+	TokenFile      string           `help:"File with the bearer token for the routes that change something, and for changes on the admin listener over TCP." placeholder:"FILE"`
 	Identify       bool             `help:"Send X-Pid and X-Generation with every answer."`
 
-	LogFormat string `help:"json, console, or auto: console on a terminal." enum:"auto,json,console" default:"auto"`
-	LogLevel  string `help:"trace, debug, info, warn, error or disabled." default:"info"`
-	LogFile   string `help:"Log to this file, opened anew on SIGUSR1, instead of standard error." placeholder:"PATH"`
+	LogFormat string `help:"'json', 'console', or 'auto': console on a terminal, otherwise JSON, so under systemd too." enum:"auto,json,console" default:"auto"`
+	LogLevel  string `help:"trace, debug, info, warn, error or disabled; 'holdfast log-level' changes it while the service runs." default:"info"`
+	LogFile   string `help:"Log to this file instead of standard error; it is opened anew on SIGUSR1, by both generations if there are two." placeholder:"PATH"`
 }
 
 // FileMode is a permission, written in octal.

@@ -12,6 +12,14 @@
 //
 // Without an admin listener there is only `holdfast wait`.
 //
+// # Example
+//
+//	var commands struct {
+//		Upgrade cli.Upgrade `cmd:"" help:"Upgrade a running service and wait for the outcome."`
+//	}
+//
+// # Whom it asks
+//
 //	flags, HOLDFAST_…, --config ──▶ settings.Client ──▶ control.Client ──▶ the service
 //	                                      └──▶ the file of reports, when nobody answers
 package cli
