@@ -75,7 +75,7 @@ func TestAHistoryIsLearned(t *testing.T) {
 	old.Put(Second{At: 99, PID: 1, Requests: 3})
 	require.True(t, old.Follow(Outcome{Number: 1, Result: Running, Phase: Spawn}))
 	require.True(t, old.Follow(Outcome{Number: 1, Result: Running, Phase: Commit}))
-	require.True(t, next.Follow(Outcome{Number: 1, Result: Succeeded, Ended: time.Now()}))
+	require.True(t, next.Follow(Outcome{Number: 1, Result: Succeeded, Ended: time.Now().Add(time.Millisecond)}))
 	next.Put(Second{At: 100, PID: 2, Requests: 4})
 	_, cursor := next.Marks(0)
 
