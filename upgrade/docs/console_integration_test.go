@@ -132,8 +132,13 @@ func (s *stage) carryOut(b block, c command) string {
 	case slices.Contains(machine, name):
 		s.syntax(b, c)
 		return "looked at"
-	case name == "holdfast" && c.asRoot:
-		s.flags(b, words[1:])
+	case filepath.Base(name) == "holdfast" && c.asRoot, strings.HasPrefix(c.text, "holdfast supervise "):
+		// It ends when its service does, and has tests of its own.
+		own, service, _ := strings.Cut(c.text, " -- ")
+		s.flags(b, strings.Fields(own)[1:])
+		if _, args, ok := strings.Cut(service, " "); ok {
+			s.flags(b, strings.Fields(args))
+		}
 		return "looked at"
 	case name == "holdfast", name == "curl", name == "kill", strings.HasPrefix(c.text, "go run . "):
 		s.run(b, c)
