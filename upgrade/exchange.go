@@ -1,6 +1,8 @@
 package upgrade
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -39,8 +41,7 @@ var _ prometheus.Gatherer = (*exchange)(nil)
 
 // Gather implements [prometheus.Gatherer].
 func (x *exchange) Gather() ([]*dto.MetricFamily, error) {
-	x.ask()
-	return x.ledger.Gather()
+	return x.ledger.Show(x.ask())
 }
 
 // attach begins to talk to another generation, which takes metrics.
@@ -70,21 +71,24 @@ func (x *exchange) end() {
 	close(x.news)
 }
 
-// ask tells the other generation what this one has counted, and waits for what it
-// has.
-func (x *exchange) ask() {
+// ask tells the other generation what this one has counted, which it returns, and waits
+// for what that one has.
+func (x *exchange) ask() metrics.Count {
 	x.mu.Lock()
 	link := x.link
 	if link == nil || x.asked-x.heard >= maxUnanswered {
 		x.mu.Unlock()
-		return
+		return x.ledger.Count()
 	}
 	x.asked++
 	number := x.asked
 	x.mu.Unlock()
-	if !x.send(link, handoff.Message{Type: handoff.Metrics, Want: true, Seq: number}) {
-		return
+	count, err := x.send(link, handoff.Message{Type: handoff.Metrics, Want: true, Seq: number})
+	if errors.Is(err, errTooMuch) {
+		return count
 	}
+	// Also where it could not be sent: the other one has gone, and what it has said last
+	// may not have been read yet.
 	timeout := time.NewTimer(answerTimeout)
 	defer timeout.Stop()
 	for {
@@ -92,13 +96,13 @@ func (x *exchange) ask() {
 		done, news := x.link != link || x.heard >= number, x.news
 		x.mu.Unlock()
 		if done {
-			return
+			return count
 		}
 		select {
 		case <-news:
 		case <-timeout.C:
 			x.log.Warn().Dur("after_ms", answerTimeout).Msg("the other generation does not tell its metrics: those it told last are shown")
-			return
+			return count
 		}
 	}
 }
@@ -109,21 +113,28 @@ func (x *exchange) tell() {
 	link := x.link
 	x.mu.Unlock()
 	if link != nil {
-		x.send(link, handoff.Message{Type: handoff.Metrics})
+		_, _ = x.send(link, handoff.Message{Type: handoff.Metrics}) // has logged its error
 	}
 }
 
-func (x *exchange) send(link *handoff.Link, m handoff.Message) bool {
+// errTooMuch says that there are too many series to be told.
+var errTooMuch = errors.New("too much to tell")
+
+// send returns what it has told.
+func (x *exchange) send(link *handoff.Link, m handoff.Message) (metrics.Count, error) {
 	x.telling.Lock()
 	defer x.telling.Unlock()
-	b, err := x.ledger.Tell()
-	if err == nil {
+	count := x.ledger.Count()
+	b, err := x.ledger.Tell(count)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errTooMuch, err)
+	} else {
 		err = link.SendBlob(m, b)
 	}
 	if err != nil {
 		x.log.Debug().Err(err).Msg("metrics not told to the other generation")
 	}
-	return err == nil
+	return count, err
 }
 
 // takeMetrics takes what the other generation tells.
@@ -149,7 +160,7 @@ func (x *exchange) take(link *handoff.Link, m handoff.Message) (answer func()) {
 		x.log.Warn().Err(err).Msg("metrics of the other generation not understood")
 	}
 	if m.Want {
-		return func() { x.send(link, handoff.Message{Type: handoff.Metrics, Seq: m.Seq}) }
+		return func() { _, _ = x.send(link, handoff.Message{Type: handoff.Metrics, Seq: m.Seq}) }
 	}
 	if m.Seq > x.heard {
 		x.heard = m.Seq

@@ -2,10 +2,13 @@ package upgrade
 
 import (
 	"net/http/httptest"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/handoff"
@@ -108,10 +111,63 @@ func TestExchangeAsks(t *testing.T) {
 	require.Equal(t, 8.0, total(t, x))
 }
 
+// TestWhatIsShownHasBeenTold: the next generation goes on from there, though this one
+// counts on while it answers, as the runtime's own counters do.
+func TestWhatIsShownHasBeenTold(t *testing.T) {
+	x, _, near, far := exchanges(t)
+	y, _, _, _ := exchanges(t)
+	r := prometheus.NewRegistry()
+	looks := 0.0
+	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "looks_total", Help: "l"}, func() float64 { looks++; return looks }))
+	x.ledger = metrics.NewLedger(r)
+	x.attach(near)
+	y.attach(far)
+	told := make(chan struct{})
+	go func() { // the other generation hears the question, and this one is gone before it answers
+		defer close(told)
+		m, err := far.Receive(0)
+		if err == nil {
+			y.take(far, m)
+		}
+		x.detach(near)
+	}()
+	shown := total(t, x)
+	<-told
+	y.detach(far)
+	list, err := y.Gather()
+	require.NoError(t, err)
+	i := slices.IndexFunc(list, func(f *dto.MetricFamily) bool { return f.GetName() == "looks_total" })
+	require.Equal(t, shown, list[i].Metric[0].Counter.GetValue())
+}
+
+// TestExchangeWaitsForTheLastWord of a generation that has gone: it may lie unread.
+func TestExchangeWaitsForTheLastWord(t *testing.T) {
+	x, hits, near, far := exchanges(t)
+	y, others, _, _ := exchanges(t)
+	x.attach(near)
+	y.attach(far)
+	hits.Add(3)
+	others.Add(4)
+	y.tell()
+	require.NoError(t, far.Close())
+	go func() {
+		for asked := uint64(0); asked == 0; runtime.Gosched() { // the scrape has begun
+			x.mu.Lock()
+			asked = x.asked
+			x.mu.Unlock()
+		}
+		for m, err := near.Receive(0); err == nil; m, err = near.Receive(0) {
+			x.take(near, m)
+		}
+		x.detach(near)
+	}()
+	require.Equal(t, 7.0, total(t, x))
+}
+
 // hear is what a generation shows that asks nobody.
 func hear(t *testing.T, x *exchange) float64 {
 	t.Helper()
-	list, err := x.ledger.Gather()
+	list, err := x.ledger.Show(x.ledger.Count())
 	require.NoError(t, err)
 	return list[0].Metric[0].Counter.GetValue()
 }

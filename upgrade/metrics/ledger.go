@@ -8,9 +8,11 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Ledger adds up what the generations of a service have counted. It is the
-// prometheus.Gatherer to expose in place of the registry. Its methods may be called
-// from several goroutines.
+// Ledger adds up what the generations of a service have counted. Its methods may be
+// called from several goroutines.
+//
+// What is shown has been told before: show the [Count] that the other generation was
+// told, not a later one. If that has to go on alone, what was shown stays.
 type Ledger struct {
 	own prometheus.Gatherer
 
@@ -22,30 +24,41 @@ type Ledger struct {
 // NewLedger makes the ledger of a generation that counts in own.
 func NewLedger(own prometheus.Gatherer) *Ledger { return &Ledger{own: own} }
 
-// Gather implements [prometheus.Gatherer]. An error is that of a collector; what the
-// others have gathered is there all the same.
-func (l *Ledger) Gather() ([]*dto.MetricFamily, error) {
-	own, err := l.own.Gather()
-	sum := index(own)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	sum.add(l.inherited)
-	sum.add(l.other)
-	return sum.sorted(), err
+// Count is what a generation has counted itself, at one time.
+type Count struct {
+	own families
+	err error // of a collector
 }
 
-// Tell gives what this generation has counted and inherited, for the other one's
-// [Ledger.Hear]. An error means that there is too much to tell.
-func (l *Ledger) Tell() ([]byte, error) {
-	own, _ := l.own.Gather() // a collector that is broken is reported by a scrape
-	sum := index(own).carried()
+// Count counts.
+func (l *Ledger) Count() Count {
+	own, err := l.own.Gather()
+	return Count{index(own), err}
+}
+
+// Show adds up c, what has been inherited, and what the other generation has told. An
+// error is that of a collector; what the others have gathered is there all the same. It
+// uses c up.
+func (l *Ledger) Show(c Count) ([]*dto.MetricFamily, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.own.add(l.inherited)
+	c.own.add(l.other)
+	return c.own.sorted(), c.err
+}
+
+// Tell gives c and what this generation has inherited, for the other one's
+// [Ledger.Hear]. An error means that there is too much to tell. That a collector is
+// broken, Show will say.
+func (l *Ledger) Tell(c Count) ([]byte, error) {
+	sum := c.own.carried()
 	have := sum.series()
 	l.mu.Lock()
 	sum.add(l.inherited)
 	l.mu.Unlock()
 	if n := sum.series(); n > MaxSeries {
 		// What this binary does not have itself will not grow any more: it can go.
-		sum = index(own).carried()
+		sum = c.own.carried()
 		sum.addKnown(l.snapshot())
 		if have > MaxSeries {
 			return nil, fmt.Errorf("metrics: %d series, at most %d go on in the next generation", have, MaxSeries)
