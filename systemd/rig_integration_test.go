@@ -5,7 +5,6 @@ package systemd_test
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/systemd/systemdtest"
 )
 
@@ -59,10 +59,7 @@ func installUnit(t *testing.T, dir string) {
 func build(t *testing.T, dir, name string) string {
 	t.Helper()
 	out := filepath.Join(dir, name)
-	cmd := exec.Command("go", "build", "-ldflags", "-s -w -X main.build="+name, "-o", out, ".")
-	cmd.Dir = ".."
-	b, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", b)
+	loadtest.Build(t, out, ".", "-ldflags", "-s -w -X main.build="+name)
 	return out
 }
 

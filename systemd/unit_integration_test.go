@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/systemd"
 	"github.com/holdfast-go/holdfast/systemd/systemdtest"
 )
@@ -25,13 +26,7 @@ import (
 // word is one too many.
 func analyze(t *testing.T, args ...string) {
 	t.Helper()
-	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		if os.Getenv("HOLDFAST_REQUIRE_TOOLS") != "" {
-			t.Fatal("systemd-analyze is not installed")
-		}
-		t.Skip("systemd-analyze is not installed")
-	}
-	cmd := exec.CommandContext(t.Context(), "systemd-analyze", args...)
+	cmd := exec.CommandContext(t.Context(), loadtest.Tool(t, "systemd-analyze"), args...)
 	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir(), "SYSTEMD_COLORS=0")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)

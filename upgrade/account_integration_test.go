@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade"
 )
 
@@ -59,11 +60,11 @@ func TestTheAccountIsWhatTheClientsSee(t *testing.T) {
 				cmd.TLS = client
 			}
 			p := start(t, cmd)
-			r := runner(t,
+			r := loadtest.Start(t,
 				load.Workload{Kind: load.Echo, Conns: echo, Pause: 20 * time.Millisecond, Addr: p.Addr("http")},
 				load.Workload{Kind: load.Slow, Conns: slow, Duration: 100 * time.Millisecond, Addr: p.Addr("http")},
 				load.Workload{Kind: load.WebSocket, Conns: sockets, Pause: 20 * time.Millisecond, Addr: p.Addr("http")})
-			flowing(t, r, echo)
+			loadtest.Flowing(t, r, echo)
 			var quiet *flock
 			if !tc.tls {
 				quiet = newFlock(t, p.Addr("http").Address, idle)
@@ -73,7 +74,7 @@ func TestTheAccountIsWhatTheClientsSee(t *testing.T) {
 				a := accounted(t, p, cmd.PIDFile, up(t, p))
 				sum.Add(a)
 				require.Zero(t, a.Dropped+a.Cut+a.Refused, "%+v", a)
-				flowing(t, r, echo)
+				loadtest.Flowing(t, r, echo)
 			}
 			tally := r.Stop()
 			require.NoError(t, tally.Err())
@@ -110,7 +111,7 @@ func TestI9_DescriptorsOfConnections(t *testing.T) {
 	for i := 1; i <= upgrades; i++ {
 		u := up(t, m.Process)
 		gone(t, m.Process, u.OldPID)
-		flowing(t, m.runner, conns)
+		loadtest.Flowing(t, m.runner, conns)
 		if i == early {
 			first = measure(t, u.PID)
 		}

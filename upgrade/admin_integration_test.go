@@ -25,6 +25,7 @@ import (
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade"
 	"github.com/holdfast-go/holdfast/upgrade/control"
 	"github.com/holdfast-go/holdfast/upgrade/report"
@@ -384,7 +385,7 @@ func TestAdminForOthers(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("to be somebody else needs root")
 	}
-	setpriv, curl := tool(t, "setpriv"), tool(t, "curl")
+	setpriv, curl := loadtest.Tool(t, "setpriv"), loadtest.Tool(t, "curl")
 	o := startOperator(t)
 	// Even with every door open: the kernel says who knocks.
 	require.NoError(t, os.Chmod(filepath.Dir(o.socket()), 0o755))

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade"
 )
 
@@ -48,11 +49,11 @@ func TestI4_ABadReleaseCostsNothing(t *testing.T) {
 			cmd := load.Serve(path, dir, "127.0.0.1:0")
 			cmd.Args = append(cmd.Args, "--upgrade-timeout", "1s")
 			p := start(t, cmd)
-			r := runner(t,
+			r := loadtest.Start(t,
 				load.Workload{Kind: load.Echo, Conns: 16, Addr: p.Addr("http")},
 				load.Workload{Kind: load.Chat, Conns: 4, Push: 50 * time.Millisecond, Addr: p.Addr("http")},
 				load.Workload{Kind: load.Hello, Conns: 4, NewConn: true, Addr: p.Addr("http")})
-			flowing(t, r, 16)
+			loadtest.Flowing(t, r, 16)
 			tc.place(t, path)
 
 			pid := signal(t, cmd.PIDFile, syscall.SIGUSR2)
@@ -62,7 +63,7 @@ func TestI4_ABadReleaseCostsNothing(t *testing.T) {
 			require.Contains(t, said, "phase "+tc.phase)
 			require.NotContains(t, said, "\n", "one line")
 
-			flowing(t, r, 16)
+			loadtest.Flowing(t, r, 16)
 			serving, err := upgrade.ReadPIDFile(cmd.PIDFile)
 			require.NoError(t, err)
 			require.Equal(t, pid, serving, "the old generation goes on")
@@ -81,7 +82,7 @@ func TestI4_ABadReleaseCostsNothing(t *testing.T) {
 			u := up(t, p)
 			require.Equal(t, 2, u.Generation)
 			gone(t, p, u.OldPID)
-			flowing(t, r, 16)
+			loadtest.Flowing(t, r, 16)
 			tally := r.Stop()
 			stop(t, p)
 			require.NoError(t, tally.Err())
@@ -112,8 +113,8 @@ func TestI6_RequestsAreQueued(t *testing.T) {
 	cmd := load.Serve(build(t, "."), dir, "127.0.0.1:0")
 	p := start(t, cmd)
 	// Keeps each old generation draining for a while.
-	r := runner(t, load.Workload{Kind: load.Slow, Conns: 4, Duration: 500 * time.Millisecond, Addr: p.Addr("http")})
-	flowing(t, r, 4)
+	r := loadtest.Start(t, load.Workload{Kind: load.Slow, Conns: 4, Duration: 500 * time.Millisecond, Addr: p.Addr("http")})
+	loadtest.Flowing(t, r, 4)
 
 	first := signal(t, cmd.PIDFile, syscall.SIGUSR2)
 	require.NoError(t, syscall.Kill(first, syscall.SIGUSR2), "while it runs")

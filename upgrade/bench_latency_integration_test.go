@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // BenchmarkLatency measures how long requests take, on 64 connections that are in
@@ -34,8 +35,8 @@ func BenchmarkLatency(b *testing.B) {
 		b.StopTimer()
 		p := start(b, load.Serve(binary, b.TempDir(), "127.0.0.1:0"))
 		conns := idlers(b, p.Addr("http"), idle)
-		r := runner(b, load.Workload{Kind: load.Echo, Conns: busy, Addr: p.Addr("http"), Pause: 20 * time.Millisecond})
-		flowing(b, r, 200*busy)
+		r := loadtest.Start(b, load.Workload{Kind: load.Echo, Conns: busy, Addr: p.Addr("http"), Pause: 20 * time.Millisecond})
+		loadtest.Flowing(b, r, 200*busy)
 		b.StartTimer()
 
 		r.SetPhase(load.During)
@@ -44,7 +45,7 @@ func BenchmarkLatency(b *testing.B) {
 
 		b.StopTimer()
 		gone(b, p, u.OldPID)
-		flowing(b, r, busy)
+		loadtest.Flowing(b, r, busy)
 		tally := r.Stop()
 		require.NoError(b, tally.Err())
 		require.Zero(b, tally.Total().Reconnects)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestI4_DiskFull: there is no room for the PID file, the state, the reports and the
@@ -37,8 +38,8 @@ func TestI4_DiskFull(t *testing.T) {
 	cmd.Log = filepath.Join(full, "app.log")
 	cmd.Args = append(cmd.Args, "--log-file", cmd.Log)
 	p := start(t, cmd)
-	r := runner(t, load.Workload{Kind: load.Echo, Conns: 16, Pause: 5 * time.Millisecond, Addr: p.Addr("http")})
-	flowing(t, r, 16)
+	r := loadtest.Start(t, load.Workload{Kind: load.Echo, Conns: 16, Pause: 5 * time.Millisecond, Addr: p.Addr("http")})
+	loadtest.Flowing(t, r, 16)
 
 	// Fills what the log leaves; the log fills what is left then.
 	filler := filepath.Join(full, "filler")
@@ -46,7 +47,7 @@ func TestI4_DiskFull(t *testing.T) {
 	b, err := fill.CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(b), "No space left")
-	flowing(t, r, 16)
+	loadtest.Flowing(t, r, 16)
 
 	ask := func() (string, error) {
 		b, err := exec.Command(cmd.Binary, "upgrade", "--pid-file", cmd.PIDFile, "--timeout", "30s").CombinedOutput()
@@ -60,13 +61,13 @@ func TestI4_DiskFull(t *testing.T) {
 	v, err := load.AskVersion(t.Context(), p.Addr("http"))
 	require.NoError(t, err)
 	require.Equal(t, pid, v.PID, "the old generation goes on")
-	flowing(t, r, 16)
+	loadtest.Flowing(t, r, 16)
 
 	require.NoError(t, os.Remove(filler))
 	said, err = ask()
 	require.NoError(t, err, said)
 	require.Contains(t, said, "succeeded")
-	flowing(t, r, 16)
+	loadtest.Flowing(t, r, 16)
 	tally := r.Stop()
 	require.NoError(t, tally.Err())
 	require.Zero(t, tally.Total().Reconnects+tally.Total().ToldToClose)

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/upgrade"
+
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestI4_TheNewGenerationDies kills it at each point of the handoff. What it had
@@ -49,7 +51,7 @@ func TestI4_TheNewGenerationDies(t *testing.T) {
 
 			// Each connection is used, so that its client sees what has become of it.
 			herd := m.idle.ask()
-			flowing(t, m.runner, 8*busy)
+			loadtest.Flowing(t, m.runner, 8*busy)
 			tally := m.runner.Stop()
 			c := tally.Total()
 			lost := m.lost()
@@ -85,11 +87,11 @@ func (m *mortal) parts() (old int) {
 func (m *mortal) good() {
 	m.t.Helper()
 	busy := 16
-	r := runner(m.t, m.workload(busy))
-	flowing(m.t, r, int64(busy))
+	r := loadtest.Start(m.t, m.workload(busy))
+	loadtest.Flowing(m.t, r, int64(busy))
 	u := up(m.t, m.Process)
 	gone(m.t, m.Process, u.OldPID)
-	flowing(m.t, r, int64(busy))
+	loadtest.Flowing(m.t, r, int64(busy))
 	h := m.idle.ask()
 	require.Equal(m.t, herd{answered: len(m.idle.conns)}, h)
 	tally := r.Stop()
@@ -120,7 +122,7 @@ func TestI4_TheNewGenerationDiesBeforeItConfirms(t *testing.T) {
 	require.Contains(t, failed[0].Reason, "died after it was ready")
 
 	h := m.idle.ask()
-	flowing(t, m.runner, 8*busy)
+	loadtest.Flowing(t, m.runner, 8*busy)
 	c := m.runner.Stop().Total()
 	t.Logf("lost with it: %d; clients saw: idle %+v, busy failed %d %v, reconnects %d", m.lost(), h, c.Failed(), c.Failures, c.Reconnects)
 	require.GreaterOrEqual(t, m.lost(), idle)
@@ -194,7 +196,7 @@ func TestI4_TheNewGenerationGivesBack(t *testing.T) {
 			require.Error(t, err)
 			require.Contains(t, said, "it was told to stop")
 			require.Equal(t, herd{answered: idle}, m.idle.ask())
-			flowing(t, m.runner, 8*busy)
+			loadtest.Flowing(t, m.runner, 8*busy)
 			c := m.runner.Stop().Total()
 			require.Zero(t, c.Failed()+c.Reconnects+c.ToldToClose, "%+v", c)
 			back := events(t, m.LogPath(), "taken back from the new generation")

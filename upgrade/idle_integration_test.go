@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestI3_TenThousandIdleConnectionsMove keeps ten thousand connections silent
@@ -61,14 +62,14 @@ func TestI3_TenThousandIdleConnectionsMove(t *testing.T) {
 		return err
 	})
 
-	r := runner(t, load.Workload{Kind: load.Echo, Conns: 64, Addr: p.Addr("http")})
-	flowing(t, r, 64)
+	r := loadtest.Start(t, load.Workload{Kind: load.Echo, Conns: 64, Addr: p.Addr("http")})
+	loadtest.Flowing(t, r, 64)
 	for n := range upgrades {
 		r.SetPhase(load.During)
 		u := up(t, p)
 		gone(t, p, u.OldPID)
 		r.SetPhase(load.After)
-		flowing(t, r, 64)
+		loadtest.Flowing(t, r, 64)
 		if n == 0 {
 			// Those that have been silent so far: a server waits ten seconds for the
 			// first request, and two minutes for the next one.

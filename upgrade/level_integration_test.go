@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade"
 )
 
@@ -95,7 +96,7 @@ func TestI9_NothingIsLeftBehind(t *testing.T) {
 	cmd := load.Serve(path, dir, "127.0.0.1:0", "unix:"+filepath.Join(dir, "s.sock"))
 	cmd.Env = []string{"TMPDIR=" + tmp}
 	p := start(t, cmd)
-	r := runner(t, load.Workload{Kind: load.Echo, Conns: 8, Pause: 10 * time.Millisecond, Addr: p.Addr("http")})
+	r := loadtest.Start(t, load.Workload{Kind: load.Echo, Conns: 8, Pause: 10 * time.Millisecond, Addr: p.Addr("http")})
 
 	var first footprint
 	for i := 1; i <= upgrades; i++ {
@@ -115,7 +116,7 @@ func TestI9_NothingIsLeftBehind(t *testing.T) {
 			first = measure(t, u.PID)
 		}
 	}
-	flowing(t, r, 8)
+	loadtest.Flowing(t, r, 8)
 	pid := p.Version().PID
 	last := measure(t, pid)
 	t.Logf("after %d upgrades: %d descriptors, %d KiB; after %d: %d descriptors, %d KiB",

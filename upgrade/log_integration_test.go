@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // lines reads a log of which every line must be whole.
@@ -48,17 +49,17 @@ func TestEachLineSaysWhoWroteIt(t *testing.T) {
 	require.NoError(t, os.WriteFile(config, []byte("gate: [http GET /livez]\nprobation: 300ms\nrule: [panics <= 0]\n"), 0o600))
 	cmd.Args = append(cmd.Args, "--log-file", cmd.Log, "--config", config)
 	p := start(t, cmd)
-	r := runner(t,
+	r := loadtest.Start(t,
 		load.Workload{Kind: load.Echo, Conns: 4, Addr: p.Addr("http"), Pause: 5 * time.Millisecond},
 		load.Workload{Kind: load.WebSocket, Conns: 2, Addr: p.Addr("http"), Pause: 5 * time.Millisecond},
 	)
-	flowing(t, r, 4)
+	loadtest.Flowing(t, r, 4)
 	u := up(t, p)
 	gone(t, p, u.OldPID)
 	require.NoError(t, os.WriteFile(config, []byte("gate: [tcp 127.0.0.1:1]\ngate-timeout: 300ms\n"), 0o600))
 	_, err := holdfastWait(t, good, cmd.PIDFile, signal(t, cmd.PIDFile, syscall.SIGUSR2))
 	require.ErrorContains(t, err, "exit status 1")
-	flowing(t, r, 4)
+	loadtest.Flowing(t, r, 4)
 	require.NoError(t, r.Stop().Err())
 	stop(t, p)
 
@@ -106,7 +107,7 @@ func TestTheLogIsRotatedUnderLoad(t *testing.T) {
 	cmd.Args = append(cmd.Args, "--log-file", cmd.Log, "--drain-timeout", "10s")
 	p := start(t, cmd)
 	const requests = 4000
-	r := runner(t,
+	r := loadtest.Start(t,
 		load.Workload{Kind: load.Echo, Conns: 8, Addr: p.Addr("http"), MaxRequests: requests, Pause: 4 * time.Millisecond},
 		load.Workload{Kind: load.Slow, Conns: 4, Addr: p.Addr("http"), Duration: 700 * time.Millisecond},
 	)
@@ -121,7 +122,7 @@ func TestTheLogIsRotatedUnderLoad(t *testing.T) {
 			return err == nil && bytes.Count(b, []byte(`"message":"log file reopened"`)) == writers
 		}, 20*time.Second, 2*time.Millisecond, "%d processes open the file anew", writers)
 	}
-	flowing(t, r, 4)
+	loadtest.Flowing(t, r, 4)
 	for range 3 {
 		rotate(1)
 		u := up(t, p) // slow requests keep the old one for a while
@@ -303,7 +304,7 @@ func TestTheLevelOfARunningService(t *testing.T) {
 // example; for people on one, also where a desktop's shell has inherited what systemd
 // tells its services.
 func TestTheFormatOfTheLog(t *testing.T) {
-	script := tool(t, "script")
+	script := loadtest.Tool(t, "script")
 	dir := t.TempDir()
 	pidFile := filepath.Join(dir, "app.pid")
 	serve := func(cmd *exec.Cmd) string {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestI2_NoRequestIsLost is the promise: upgrades under each kind of load, by a
@@ -57,15 +58,15 @@ func TestI2_NoRequestIsLost(t *testing.T) {
 			}
 			p := start(t, cmd)
 			tc.load.Addr = p.Addr(name)
-			r := runner(t, tc.load)
-			flowing(t, r, int64(tc.load.Conns))
+			r := loadtest.Start(t, tc.load)
+			loadtest.Flowing(t, r, int64(tc.load.Conns))
 			for i := range tc.upgrades {
 				r.SetPhase(load.During)
 				u := up(t, p)
 				gone(t, p, u.OldPID)
 				r.SetPhase(load.After)
 				require.Equal(t, i+2, u.Generation)
-				flowing(t, r, int64(tc.load.Conns))
+				loadtest.Flowing(t, r, int64(tc.load.Conns))
 			}
 			tally := r.Stop()
 			stop(t, p)

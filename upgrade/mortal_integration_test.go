@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // mortal is the service of testdata/services/mortal, under a load of busy and idle
@@ -60,8 +61,8 @@ func (m *mortal) start(busy, idle int) {
 		}
 	})
 	m.idle = newFlock(m.t, m.Addr("http").Address, idle)
-	m.runner = runner(m.t, m.workload(busy))
-	flowing(m.t, m.runner, int64(busy))
+	m.runner = loadtest.Start(m.t, m.workload(busy))
+	loadtest.Flowing(m.t, m.runner, int64(busy))
 }
 
 func (m *mortal) workload(busy int) load.Workload {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade"
 )
 
@@ -36,8 +37,8 @@ func TestI5_ThePIDFileNamesAServingProcess(t *testing.T) {
 	install(t, good, path)
 	cmd := load.Serve(path, dir, "127.0.0.1:0")
 	p := start(t, cmd)
-	r := runner(t, load.Workload{Kind: load.Echo, Conns: 8, Addr: p.Addr("http")})
-	flowing(t, r, 8)
+	r := loadtest.Start(t, load.Workload{Kind: load.Echo, Conns: 8, Addr: p.Addr("http")})
+	loadtest.Flowing(t, r, 8)
 
 	var seen []sighting
 	var reads int

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestConfigurationIsReadAnew changes the file between generations: listeners come
@@ -33,8 +34,8 @@ func TestConfigurationIsReadAnew(t *testing.T) {
 	cmd := load.Serve(build(t, "."), dir)
 	cmd.Args = append(cmd.Args, "--config", config)
 	p := start(t, cmd)
-	r := runner(t, load.Workload{Kind: load.Echo, Conns: 8, Addr: p.Addr("always")})
-	flowing(t, r, 8)
+	r := loadtest.Start(t, load.Workload{Kind: load.Echo, Conns: 8, Addr: p.Addr("always")})
+	loadtest.Flowing(t, r, 8)
 	c, err := net.Dial("unix", dropped)
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
@@ -65,7 +66,7 @@ func TestConfigurationIsReadAnew(t *testing.T) {
 	gone(t, p, u.OldPID)
 	_, err = net.Dial("tcp", added)
 	require.ErrorIs(t, err, syscall.ECONNREFUSED, "nobody holds a dropped listener")
-	flowing(t, r, 8)
+	loadtest.Flowing(t, r, 8)
 	tally := r.Stop()
 	stop(t, p)
 	require.NoError(t, tally.Err())

@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade"
 )
 
@@ -37,27 +38,8 @@ func build(t testing.TB, pkg string) string {
 	if _, err := os.Stat(out); err == nil {
 		return out
 	}
-	cmd := exec.Command("go", "build", "-o", out, pkg)
-	cmd.Dir = ".."
-	b, err := cmd.CombinedOutput()
-	require.NoError(t, err, "go build %s: %s", pkg, b)
+	loadtest.Build(t, out, pkg)
 	return out
-}
-
-// tool returns the path of a program that the test cannot do without. Debian keeps
-// daemons where only root looks for programs.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	for _, file := range []string{name, filepath.Join("/usr/sbin", name)} {
-		if path, err := exec.LookPath(file); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("HOLDFAST_REQUIRE_TOOLS") != "" {
-		t.Fatal(name + " is not installed")
-	}
-	t.Skip(name + " is not installed")
-	return ""
 }
 
 // install copies a binary into place as a deploy would: beside, then renamed over.
@@ -105,32 +87,6 @@ func stop(t testing.TB, p *load.Process) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	require.NoError(t, p.Stop(ctx))
-}
-
-func runner(t testing.TB, ws ...load.Workload) *load.Runner {
-	t.Helper()
-	r, err := load.New(ws...)
-	require.NoError(t, err)
-	r.Start(context.Background())
-	t.Cleanup(func() { r.Stop() })
-	return r
-}
-
-// flowing waits until each workload has had n more answers: the load is on, and
-// goes through whoever serves now.
-func flowing(t testing.TB, r *load.Runner, n int64) {
-	t.Helper()
-	was := r.Snapshot().Workloads
-	require.Eventually(t, func() bool {
-		enough := true
-		for name, c := range r.Snapshot().Workloads {
-			if c.Failed() > 0 {
-				return true // the tally will say what
-			}
-			enough = enough && c.Answered >= was[name].Answered+n
-		}
-		return enough
-	}, time.Minute, 5*time.Millisecond, "the load does not flow")
 }
 
 // certificate makes a self-signed one for loopback, and a client that trusts it.

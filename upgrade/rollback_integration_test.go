@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade"
 )
 
@@ -61,10 +62,10 @@ func startTrial(t *testing.T, args ...string) *trial {
 	x.cmd = load.Serve(x.path, dir, "127.0.0.1:0")
 	x.cmd.Args = append(x.cmd.Args, args...)
 	x.p = start(t, x.cmd)
-	x.r = runner(t,
+	x.r = loadtest.Start(t,
 		load.Workload{Kind: load.Echo, Conns: 64, Pause: 20 * time.Millisecond, Addr: x.p.Addr("http")},
 		load.Workload{Kind: load.Hello, Conns: 8, NewConn: true, Pause: 20 * time.Millisecond, Addr: x.p.Addr("http")})
-	flowing(t, x.r, 64)
+	loadtest.Flowing(t, x.r, 64)
 	return x
 }
 
@@ -88,7 +89,7 @@ func (x *trial) good() {
 	install(x.t, build(x.t, "."), x.path)
 	u := up(x.t, x.p)
 	gone(x.t, x.p, u.OldPID)
-	flowing(x.t, x.r, 64)
+	loadtest.Flowing(x.t, x.r, 64)
 }
 
 // TestI4_ABadReleaseIsRolledBack ships releases that are well until they have
@@ -108,7 +109,7 @@ func TestI4_ABadReleaseIsRolledBack(t *testing.T) {
 				said := x.refused(phase)
 				took := time.Since(began)
 				require.Contains(t, said, tc.reason)
-				flowing(t, x.r, 64)
+				loadtest.Flowing(t, x.r, 64)
 
 				tally := x.r.Stop()
 				log := x.p.LogPath()
@@ -181,7 +182,7 @@ func TestI4_ANewGenerationThatDiesOnTrial(t *testing.T) {
 			require.Error(t, err)
 			require.Contains(t, said, tc.reason)
 			require.Contains(t, said, "phase "+tc.phase)
-			flowing(t, x.r, 64)
+			loadtest.Flowing(t, x.r, 64)
 			before := x.r.Snapshot()
 			lost := before.Total().Failed() + before.Total().Reconnects
 			require.LessOrEqual(t, lost, int64(64+8), "at most what it held")
@@ -236,7 +237,7 @@ func TestI4_AGateThatDoesNotOpen(t *testing.T) {
 	require.NoError(t, os.Remove(flag))
 	said := x.refused("gate")
 	require.Contains(t, said, "exec /usr/bin/test")
-	flowing(t, x.r, 64)
+	loadtest.Flowing(t, x.r, 64)
 	require.NoError(t, os.WriteFile(flag, nil, 0o600))
 	x.good()
 	tally := x.r.Stop()

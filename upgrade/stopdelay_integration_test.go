@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // A service that is told to stop serves on, on kept and on new connections, and only
@@ -25,16 +26,16 @@ func TestBeforeADelayedStop(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `{"status":"ready"}`, body)
 
-	r := runner(t,
+	r := loadtest.Start(t,
 		load.Workload{Name: "kept", Kind: load.Echo, Addr: o.Addr("http"), Conns: 4, Pause: 5 * time.Millisecond},
 		load.Workload{Name: "new", Kind: load.Echo, Addr: o.Addr("http"), Conns: 2, Pause: 5 * time.Millisecond, NewConn: true})
-	flowing(t, r, 10)
+	loadtest.Flowing(t, r, 10)
 	pid := signal(t, o.cmd.PIDFile, syscall.SIGTERM)
 	logged(t, o.Process, `"to":"withdrawing"`)
 	body, err = request(t, o.Process, "/readyz")()
 	require.NoError(t, err)
 	require.Equal(t, `{"status":"unready","reason":"withdrawing"}`, body)
-	flowing(t, r, 100)
+	loadtest.Flowing(t, r, 100)
 	tally := r.Stop()
 	require.NoError(t, tally.Err())
 	require.Zero(t, tally.Total().ToldToClose)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade"
 )
 
@@ -72,13 +73,13 @@ func TestI4_TheOldGenerationDiesDuringATrial(t *testing.T) {
 				serving, err := upgrade.ReadPIDFile(x.cmd.PIDFile)
 				return err == nil && serving == pid
 			}, 20*time.Second, 5*time.Millisecond, "it takes over")
-			flowing(t, x.r, 64)
+			loadtest.Flowing(t, x.r, 64)
 			lost := x.r.Snapshot().Total()
 			if phase == "probation" {
 				require.Zero(t, lost.Failed()+lost.Reconnects, "the old one held nothing any more")
 			}
 			require.LessOrEqual(t, lost.Failed()+lost.Reconnects, int64(64+8), "at most what it held")
-			flowing(t, x.r, 64)
+			loadtest.Flowing(t, x.r, 64)
 			tally := x.r.Stop().Total()
 			require.Equal(t, lost.Failed()+lost.Reconnects, tally.Failed()+tally.Reconnects)
 			require.Zero(t, tally.Failures[load.Refused])
@@ -113,7 +114,7 @@ func TestI4_ACanaryGetsItsShare(t *testing.T) {
 				serving, err := upgrade.ReadPIDFile(x.cmd.PIDFile)
 				return err == nil && serving == pid
 			}, 20*time.Second, 5*time.Millisecond)
-			flowing(t, x.r, 64)
+			loadtest.Flowing(t, x.r, 64)
 			tally := x.r.Stop()
 			require.NoError(t, tally.Err())
 			require.Zero(t, tally.Total().Reconnects+tally.Total().ToldToClose)

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/upgrade"
+
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 const (
@@ -35,7 +37,7 @@ func TestI10_VersionsThatDiffer(t *testing.T) {
 				m.set("versions", []string{tc.other, tc.one}[i%2])
 				u := up(t, m.Process)
 				gone(t, m.Process, u.OldPID)
-				flowing(t, m.runner, busy)
+				loadtest.Flowing(t, m.runner, busy)
 				require.Len(t, events(t, m.LogPath(), stayOld), i+1)
 				require.Len(t, events(t, m.LogPath(), stayNew), i+1)
 			}

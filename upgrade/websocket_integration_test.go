@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestI3_FiveHundredWebSocketsMove keeps half of them echoing and half of them in
@@ -17,14 +18,14 @@ import (
 func TestI3_FiveHundredWebSocketsMove(t *testing.T) {
 	const upgrades = 20
 	p := start(t, load.Serve(build(t, "."), t.TempDir(), "127.0.0.1:0"))
-	r := runner(t,
+	r := loadtest.Start(t,
 		load.Workload{Kind: load.WebSocket, Conns: 250, Pause: 100 * time.Millisecond, Addr: p.Addr("http")},
 		load.Workload{Kind: load.Chat, Conns: 250, RoomSize: 5, Push: 50 * time.Millisecond, Pause: 200 * time.Millisecond, Addr: p.Addr("http")})
-	flowing(t, r, 250)
+	loadtest.Flowing(t, r, 250)
 	for range upgrades {
 		u := up(t, p)
 		gone(t, p, u.OldPID)
-		flowing(t, r, 250)
+		loadtest.Flowing(t, r, 250)
 	}
 	tally := r.Stop()
 	stop(t, p)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestManifestsAreOfKubernetes reads the manifests with Kubernetes' own types, and sees
@@ -67,15 +68,12 @@ func TestManifestsAreOfKubernetes(t *testing.T) {
 func TestProbesOfTheManifests(t *testing.T) {
 	c, dir := parse(t, manifests(t)), t.TempDir()
 	binary := filepath.Join(dir, "holdfast")
-	build := exec.Command("go", "build", "-o", binary, ".")
-	build.Dir = "../.."
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	loadtest.Build(t, binary, ".")
 	key, text := c.file()
 	config := filepath.Join(dir, key)
 	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
 
-	out, err = exec.Command(binary, "check", "--config", config).CombinedOutput()
+	out, err := exec.Command(binary, "check", "--config", config).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	wrong := config + ".wrong"
 	require.NoError(t, os.WriteFile(wrong, []byte(strings.Replace(text, "drain-timeout", "drain-time", 1)), 0o600))

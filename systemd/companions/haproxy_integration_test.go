@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestI2_HAProxySeesNoLoss has HAProxy, which repeats nothing, between the load and the
@@ -21,8 +22,8 @@ func TestI2_HAProxySeesNoLoss(t *testing.T) {
 	p.start(blue)
 	proxy := startHAProxy(t, p)
 	ws := sockets(proxy.addr)
-	r := runner(t, kept(proxy.addr), fresh(proxy.addr), ws)
-	flowing(t, r, 50)
+	r := loadtest.Start(t, kept(proxy.addr), fresh(proxy.addr), ws)
+	loadtest.Flowing(t, r, 50)
 	for i := range upgrades {
 		r.SetPhase(load.During)
 		u := p.upgrade(blue)
@@ -31,9 +32,9 @@ func TestI2_HAProxySeesNoLoss(t *testing.T) {
 		}
 		p.gone(blue, u.OldPID)
 		r.SetPhase(load.After)
-		flowing(t, r, 100)
+		loadtest.Flowing(t, r, 100)
 	}
-	flowing(t, r, 100)
+	loadtest.Flowing(t, r, 100)
 	tally := r.Stop()
 	log := p.live[blue].LogPath()
 	proxy.settle(tally, p.asked, fmt.Sprintf("%d upgrades", upgrades))
@@ -58,8 +59,8 @@ func TestHAProxySwitches(t *testing.T) {
 	p.start(blue)
 	proxy := startHAProxy(t, p)
 	proxy.set(green, "drain")
-	r := runner(t, kept(proxy.addr), fresh(proxy.addr))
-	flowing(t, r, 50)
+	r := loadtest.Start(t, kept(proxy.addr), fresh(proxy.addr))
+	loadtest.Flowing(t, r, 50)
 	for i := range switches {
 		from, to := colors(i)
 		p.start(to)
@@ -68,7 +69,7 @@ func TestHAProxySwitches(t *testing.T) {
 		proxy.drains(from)
 		p.serves(proxy.addr, to)
 		p.stop(from)
-		flowing(t, r, 50)
+		loadtest.Flowing(t, r, 50)
 	}
 	proxy.settle(r.Stop(), p.asked, fmt.Sprintf("%d switches", switches))
 }
@@ -80,7 +81,7 @@ func TestHAProxyRollsByHand(t *testing.T) {
 	p.start(blue)
 	p.start(green)
 	proxy := startHAProxy(t, p)
-	r := runner(t, kept(proxy.addr), fresh(proxy.addr))
+	r := loadtest.Start(t, kept(proxy.addr), fresh(proxy.addr))
 	n := p.roll(r, func(color, other string) {
 		proxy.drains(color)
 		p.serves(proxy.addr, other)
@@ -100,7 +101,7 @@ func TestHAProxyRollsByItself(t *testing.T) {
 	p.start(blue)
 	p.start(green)
 	proxy := startHAProxy(t, p)
-	r := runner(t, kept(proxy.addr), fresh(proxy.addr))
+	r := loadtest.Start(t, kept(proxy.addr), fresh(proxy.addr))
 	n := p.roll(r, func(color, _ string) {
 		pid := p.live[color].Version().PID
 		require.NoError(t, syscall.Kill(pid, syscall.SIGTERM))

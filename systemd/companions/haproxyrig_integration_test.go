@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // haproxy is a process of it, and a directory of its own.
@@ -33,7 +34,7 @@ type haproxy struct {
 func startHAProxy(t testing.TB, p *pair) *haproxy {
 	t.Helper()
 	h := &haproxy{child: &child{t: t}, dir: shortDir(t), addr: load.Addr{Network: "tcp", Address: freeAddr(t)}}
-	binary := tool(t, "haproxy")
+	binary := loadtest.Tool(t, "haproxy")
 	conf, err := os.ReadFile("haproxy.cfg")
 	require.NoError(t, err)
 	text := strings.NewReplacer(

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestI2_NginxSeesNoLoss has nginx, which keeps its connections to the server and
@@ -21,7 +22,7 @@ import (
 func TestI2_NginxSeesNoLoss(t *testing.T) {
 	t.Parallel()
 	const conns, wrkConns = 32, 64
-	wrkPath := tool(t, "wrk")
+	wrkPath := loadtest.Tool(t, "wrk")
 	for _, tc := range []struct {
 		name     string
 		unix     bool
@@ -45,8 +46,8 @@ func TestI2_NginxSeesNoLoss(t *testing.T) {
 			posts := kept(proxy.addr)
 			posts.Conns, posts.Pause = conns, 100*time.Millisecond
 			ws := sockets(proxy.addr)
-			r := runner(t, posts, ws)
-			flowing(t, r, conns)
+			r := loadtest.Start(t, posts, ws)
+			loadtest.Flowing(t, r, conns)
 
 			for i := range tc.upgrades {
 				r.SetPhase(load.During)
@@ -57,9 +58,9 @@ func TestI2_NginxSeesNoLoss(t *testing.T) {
 				}
 				p.gone(blue, u.OldPID)
 				r.SetPhase(load.After)
-				flowing(t, r, 10*conns)
+				loadtest.Flowing(t, r, 10*conns)
 			}
-			flowing(t, r, conns)
+			loadtest.Flowing(t, r, conns)
 			tally := r.Stop()
 			counted := w.stop()
 			proxy.stop()
@@ -116,8 +117,8 @@ func TestNginxSwitchesByReload(t *testing.T) {
 	p := newPair(t)
 	p.start(blue)
 	proxy := startNginx(t, p.addr[blue], p.addr[green], blue)
-	r := runner(t, fresh(proxy.addr))
-	flowing(t, r, 50)
+	r := loadtest.Start(t, fresh(proxy.addr))
+	loadtest.Flowing(t, r, 50)
 	for i := range switches {
 		from, to := colors(i)
 		p.start(to)
@@ -125,7 +126,7 @@ func TestNginxSwitchesByReload(t *testing.T) {
 		p.serves(proxy.addr, to)
 		p.quiet(from)
 		p.stop(from)
-		flowing(t, r, 50)
+		loadtest.Flowing(t, r, 50)
 	}
 	proxy.settle(r.Stop(), fmt.Sprintf("%d switches by reload", switches))
 }
@@ -138,8 +139,8 @@ func TestNginxSwitchesByFile(t *testing.T) {
 	p.start(blue)
 	proxy := startNginx(t, p.addr[blue], p.addr[green], "both")
 	proxy.takeOut(green)
-	r := runner(t, kept(proxy.addr), fresh(proxy.addr))
-	flowing(t, r, 50)
+	r := loadtest.Start(t, kept(proxy.addr), fresh(proxy.addr))
+	loadtest.Flowing(t, r, 50)
 	for i := range switches {
 		from, to := colors(i)
 		p.start(to)
@@ -148,7 +149,7 @@ func TestNginxSwitchesByFile(t *testing.T) {
 		p.serves(proxy.addr, to)
 		p.quiet(from)
 		p.stop(from)
-		flowing(t, r, 50)
+		loadtest.Flowing(t, r, 50)
 	}
 	proxy.settle(r.Stop(), fmt.Sprintf("%d switches by file", switches))
 }
@@ -160,7 +161,7 @@ func TestNginxRollsByReload(t *testing.T) {
 	p.start(blue)
 	p.start(green)
 	proxy := startNginx(t, p.addr[blue], p.addr[green], "both")
-	r := runner(t, fresh(proxy.addr))
+	r := loadtest.Start(t, fresh(proxy.addr))
 	n := p.roll(r, func(color, other string) {
 		proxy.live(other)
 		p.serves(proxy.addr, other)
@@ -180,7 +181,7 @@ func TestNginxRollsByFile(t *testing.T) {
 	p.start(blue)
 	p.start(green)
 	proxy := startNginx(t, p.addr[blue], p.addr[green], "both")
-	r := runner(t, kept(proxy.addr), fresh(proxy.addr))
+	r := loadtest.Start(t, kept(proxy.addr), fresh(proxy.addr))
 	n := p.roll(r, func(color, _ string) {
 		proxy.takeOut(color)
 		p.stop(color)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // The logs of nginx, in its directory.
@@ -33,7 +34,7 @@ type nginx struct {
 // which may be a Unix socket, and returns when it accepts.
 func startNginx(t testing.TB, blueAddr, greenAddr, live string) *nginx {
 	t.Helper()
-	n := &nginx{child: &child{t: t}, binary: tool(t, "nginx"), dir: shortDir(t), addr: load.Addr{Network: "tcp", Address: freeAddr(t)}}
+	n := &nginx{child: &child{t: t}, binary: loadtest.Tool(t, "nginx"), dir: shortDir(t), addr: load.Addr{Network: "tcp", Address: freeAddr(t)}}
 	user := ""
 	if os.Geteuid() == 0 {
 		user = "user root;" // another one could not write to the test's directory

@@ -21,6 +21,7 @@ import (
 
 	"github.com/holdfast-go/holdfast/handoff"
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade/control"
 	"github.com/holdfast-go/holdfast/upgrade/report"
 )
@@ -67,22 +68,6 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return out, nil
 })
-
-// tool returns the path of a program that the test cannot do without. Debian keeps
-// daemons where only root looks for programs.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	for _, file := range []string{name, filepath.Join("/usr/sbin", name)} {
-		if path, err := exec.LookPath(file); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("HOLDFAST_REQUIRE_TOOLS") != "" {
-		t.Fatal(name + " is not installed")
-	}
-	t.Skip(name + " is not installed")
-	return ""
-}
 
 // shortDir is a directory whose name leaves room for a Unix socket's.
 func shortDir(t testing.TB) string {
@@ -196,14 +181,14 @@ func (p *pair) status(color string) report.Status {
 // roll replaces both instances in turn, three times, under load on both.
 func (p *pair) roll(r *load.Runner, replace func(color, other string)) (replaced int) {
 	p.t.Helper()
-	flowing(p.t, r, 50)
+	loadtest.Flowing(p.t, r, 50)
 	for range 3 {
 		for i := range 2 {
 			color, other := colors(i)
 			old := p.live[color].Version().PID
 			replace(color, other)
 			require.NotEqual(p.t, old, p.live[color].Version().PID)
-			flowing(p.t, r, 50)
+			loadtest.Flowing(p.t, r, 50)
 			replaced++
 		}
 	}
@@ -239,32 +224,6 @@ func fresh(addr load.Addr) load.Workload {
 
 func sockets(addr load.Addr) load.Workload {
 	return load.Workload{Name: "sockets", Kind: load.WebSocket, Addr: addr, Conns: 8, Pause: 20 * time.Millisecond}
-}
-
-func runner(t testing.TB, ws ...load.Workload) *load.Runner {
-	t.Helper()
-	r, err := load.New(ws...)
-	require.NoError(t, err)
-	r.Start(context.Background())
-	t.Cleanup(func() { r.Stop() })
-	return r
-}
-
-// flowing waits until each workload has had n more answers: the load is on, and
-// goes through whoever serves now.
-func flowing(t testing.TB, r *load.Runner, n int64) {
-	t.Helper()
-	was := r.Snapshot().Workloads
-	await(t, func() bool {
-		enough := true
-		for name, c := range r.Snapshot().Workloads {
-			if c.Failed() > 0 {
-				return true // the tally will say what
-			}
-			enough = enough && c.Answered >= was[name].Answered+n
-		}
-		return enough
-	}, "the load does not flow")
 }
 
 // serverLog is what the generations of an instance have logged.

@@ -10,12 +10,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // contained starts supervise as PID 1 of a PID namespace with a /proc of its own.
 func contained(t *testing.T, s *service) *running {
 	t.Helper()
-	unshare := tool(t, "unshare")
+	unshare := loadtest.Tool(t, "unshare")
 	if out, err := exec.Command(unshare, "--pid", "--fork", "--mount-proc", "true").CombinedOutput(); err != nil {
 		t.Skipf("no namespaces here: %v: %s", err, out)
 	}
@@ -40,7 +42,7 @@ func TestI9_AsPID1(t *testing.T) {
 		s.lossless(func() { p.signal(syscall.SIGUSR2) })
 		tidy(t, p.pid)
 		// Strangers' orphans, as a health check of the engine leaves them.
-		out, err := exec.Command(tool(t, "nsenter"), "-t", strconv.Itoa(p.pid), "-p", "-m", "sh", "-c",
+		out, err := exec.Command(loadtest.Tool(t, "nsenter"), "-t", strconv.Itoa(p.pid), "-p", "-m", "sh", "-c",
 			"for i in 1 2 3 4 5; do (sh -c 'sleep 0.1; exit 3' >/dev/null 2>&1 &); done; (setsid sleep 60 >/dev/null 2>&1 &)").CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		until(t, "all but the one that lives are reaped", func() bool {

@@ -299,20 +299,6 @@ func (s *service) nothingLeft() {
 	}
 }
 
-// tool is the path of a program that the test cannot do without.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("HOLDFAST_REQUIRE_TOOLS") != "" {
-		t.Fatal(name + " is not installed")
-	}
-	t.Skip(name + " is not installed")
-	return ""
-}
-
 func writePID(t *testing.T, path, pid string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path, []byte(pid+"\n"), 0o644))

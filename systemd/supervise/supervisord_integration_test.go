@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // supervisordMain is what Debian installs as /etc/supervisor/supervisord.conf, with
@@ -55,7 +57,7 @@ func startSupervisord(t *testing.T) *manager {
 	require.NotContains(t, text, "/etc/holdfast")
 	require.NoError(t, os.WriteFile(m.path("holdfast.conf"), []byte(text), 0o600))
 	require.NoError(t, os.WriteFile(m.path("main.conf"), []byte(strings.ReplaceAll(supervisordMain, "DIR", m.dir)), 0o600))
-	m.daemon = m.start([]string{tool(t, "supervisord"), "-c", m.path("main.conf")})
+	m.daemon = m.start([]string{loadtest.Tool(t, "supervisord"), "-c", m.path("main.conf")})
 	until(t, "it runs", func() bool { return strings.Contains(m.ctl("status"), "RUNNING") })
 	m.serves()
 	return m
@@ -127,7 +129,7 @@ func TestI9_UnderSupervisord(t *testing.T) {
 
 // TestI9_UnderRunit is the same for runsv, in short.
 func TestI9_UnderRunit(t *testing.T) {
-	runsv, sv := tool(t, "runsv"), tool(t, "sv")
+	runsv, sv := loadtest.Tool(t, "runsv"), loadtest.Tool(t, "sv")
 	s := newService(t, "")
 	s.listen = "unix:" + s.path("http.sock")
 	s.serveSettings()

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // command is one command of a console block, with what the block shows below it.
@@ -91,7 +92,7 @@ func newStage(t *testing.T) *stage {
 
 // TestCommandsRun carries out each command of each console block.
 func TestCommandsRun(t *testing.T) {
-	tool(t, "curl")
+	loadtest.Tool(t, "curl")
 	s := newStage(t)
 	ran := map[string]int{}
 	for _, b := range blocks(t, "console") {

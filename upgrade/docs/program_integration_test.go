@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/upgrade"
+
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // TestProgramsAreUpgraded builds each whole program that a document shows with
@@ -109,18 +111,6 @@ func scratch(t *testing.T) string {
 	return dir
 }
 
-// tool wants a program that a test cannot do without.
-func tool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	}
-	if os.Getenv("HOLDFAST_REQUIRE_TOOLS") != "" {
-		t.Fatal(name + " is not installed")
-	}
-	t.Skip(name + " is not installed")
-}
-
 // built builds a main package of this module into dir.
 func built(t *testing.T, dir, pkg string) string {
 	t.Helper()
@@ -128,9 +118,6 @@ func built(t *testing.T, dir, pkg string) string {
 	if pkg == "." {
 		out = filepath.Join(dir, "holdfast")
 	}
-	cmd := exec.Command("go", "build", "-o", out, pkg)
-	cmd.Dir = root
-	b, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", b)
+	loadtest.Build(t, out, pkg)
 	return out
 }

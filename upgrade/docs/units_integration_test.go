@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 // program finds what a unit starts: systemd-analyze wants it to be there.
@@ -19,7 +21,7 @@ var program = regexp.MustCompile(`(?m)^(Exec\w+=[-@:+!]*)(/opt/\S+)`)
 // TestUnitsAreVerified gives each block of a unit to systemd's own parser. One that
 // starts nothing, as a drop-in does, is verified in front of a service that does.
 func TestUnitsAreVerified(t *testing.T) {
-	tool(t, "systemd-analyze")
+	loadtest.Tool(t, "systemd-analyze")
 	for _, b := range blocks(t, "ini") {
 		text := program.ReplaceAllString(b.text, "${1}/bin/true")
 		name := "app.service"

@@ -23,13 +23,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 )
 
 const companions = "../../systemd/companions"
 
 // TestPromtool has the real tool look at what is delivered, and at what is exposed.
 func TestPromtool(t *testing.T) {
-	promtool := tool(t, "promtool")
+	promtool := loadtest.Tool(t, "promtool")
 	run := func(stdin []byte, args ...string) {
 		t.Helper()
 		cmd := exec.Command(promtool, args...)
@@ -86,7 +87,7 @@ type prometheus struct {
 // path of the rules and the intervals.
 func startPrometheus(t *testing.T, target string) *prometheus {
 	t.Helper()
-	binary, dir := tool(t, "prometheus"), t.TempDir()
+	binary, dir := loadtest.Tool(t, "prometheus"), t.TempDir()
 	b, err := os.ReadFile(filepath.Join(companions, "prometheus.yml"))
 	require.NoError(t, err)
 	rules, err := filepath.Abs(filepath.Join(companions, "prometheus-rules.yml"))
@@ -203,7 +204,7 @@ func (p *prometheus) firing() (names []string) {
 // TestPrometheusSeesNoGap has a real one scrape through upgrades, a failed one and a
 // rollback, under load.
 func TestPrometheusSeesNoGap(t *testing.T) {
-	tool(t, "prometheus")
+	loadtest.Tool(t, "prometheus")
 	x := startRig(t, "--probation", "700ms",
 		"--rule", "success >= 90% over 1s min 20", "--rule", "p95 <= 2x old or 50ms over 1s min 20")
 	p := startPrometheus(t, x.admin)

@@ -26,19 +26,6 @@ import (
 	"github.com/holdfast-go/holdfast/upgrade/metrics"
 )
 
-// tool returns the path of a program that the test cannot do without.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil && os.Getenv("HOLDFAST_REQUIRE_TOOLS") != "" {
-		t.Fatal(name + " is not installed")
-	}
-	if err != nil {
-		t.Skip(name + " is not installed")
-	}
-	return path
-}
-
 // releases are built once.
 var releases = sync.OnceValue(func() error {
 	var err error

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +29,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/holdfast-go/holdfast/routes/load"
+	"github.com/holdfast-go/holdfast/routes/load/loadtest"
 	"github.com/holdfast-go/holdfast/upgrade/report"
 )
 
@@ -56,11 +56,8 @@ const firstBuild = "2.3.0"
 func (s *service) build(pkg string) []byte {
 	s.t.Helper()
 	out := filepath.Join(s.dir, "built")
-	cmd := exec.Command("go", "build", "-ldflags", "-X main.build="+firstBuild, "-o", out, pkg)
-	cmd.Dir = "../../.."
-	b, err := cmd.CombinedOutput()
-	require.NoError(s.t, err, "go build %s: %s", pkg, b)
-	b, err = os.ReadFile(out)
+	loadtest.Build(s.t, out, pkg, "-ldflags", "-X main.build="+firstBuild)
+	b, err := os.ReadFile(out)
 	require.NoError(s.t, err)
 	return b
 }
@@ -183,13 +180,7 @@ type browser struct {
 // open starts Chromium without anything that it does by itself.
 func open(t *testing.T) *browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("HOLDFAST_REQUIRE_TOOLS") != "" {
-			t.Fatal("chromium is not installed")
-		}
-		t.Skip("chromium is not installed")
-	}
+	path := loadtest.Tool(t, "chromium")
 	b := &browser{t: t}
 	alloc, stop := chromedp.NewExecAllocator(context.Background(), append(
 		[]chromedp.ExecAllocatorOption{
@@ -204,7 +195,7 @@ func open(t *testing.T) *browser {
 	})
 	b.ctx = ctx
 	require.NoError(t, chromedp.Listen(ctx, b.hear))
-	_, err = chromedp.Call(ctx, network.Enable, network.EnableParams{})
+	_, err := chromedp.Call(ctx, network.Enable, network.EnableParams{})
 	require.NoError(t, err)
 	b.did(chromedp.EmulateViewport(1180, 900))
 	return b
