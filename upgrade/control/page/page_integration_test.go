@@ -51,7 +51,7 @@ const (
 func TestThePageShowsAnUpgrade(t *testing.T) {
 	b := open(t)
 	s := startService(t, "--gate", "http GET /readyz status=200..503 within=1s", "--canary", "2s", "--probation", "1500ms",
-		"--rule", "success >= 99% over 3s min 20", "--drain-timeout", "4s")
+		"--rule", "success >= 99% over 3s min 20", "--drain-timeout", "15s")
 	s.busy()
 	origin := "http://" + s.admin
 	b.did(chromedp.Navigate(origin + "/"))
@@ -62,17 +62,18 @@ func TestThePageShowsAnUpgrade(t *testing.T) {
 	require.Contains(t, says[string](b, `document.getElementById('requests').textContent`), "/slow")
 	b.picture("idle")
 
-	// By signal. A request that outlasts the trial keeps the old one draining.
+	// By signal. A request keeps the old one draining until the page has shown it.
 	s.ship("2.4.0")
 	first, err := upgrade.ReadPIDFile(filepath.Join(s.dir, "server.pid"))
 	require.NoError(t, err)
-	s.long(5500 * time.Millisecond)
+	release := s.hold()
 	require.NoError(t, syscall.Kill(first, syscall.SIGUSR2))
 	b.until(`document.querySelector('#steps [data-state="now"]')?.dataset.phase === 'probation' && document.querySelectorAll('#lives li').length === 2 &&
 		document.querySelector('#charts [data-tone="1"] path.curve')?.getTotalLength() > 4`)
 	require.True(t, says[bool](b, `document.getElementById('upgrade').disabled`), "one runs")
 	b.picture("first")
-	b.until(title + ` === 'Generation 2 serves' && ` + say + `.startsWith('Upgrade 1 succeeded')`)
+	b.until(title + ` === 'Generation 2 serves' && ` + say + `.startsWith('Upgrade 1 succeeded') && window.phases.includes('drain')`)
+	release()
 	b.until(`document.querySelectorAll('#lives li').length === 1 && document.querySelector('#lives li').dataset.pid !== '` + strconv.Itoa(first) + `'`)
 	phases := says[[]string](b, `window.phases`)
 	for _, ph := range []string{"gate", "canary", "probation", "drain"} {

@@ -120,14 +120,31 @@ func (s *service) busy() {
 	s.t.Cleanup(func() { s.load.Stop() })
 }
 
-// long begins one request that takes its time, and returns when it has begun.
-func (s *service) long(d time.Duration) {
+// hold begins a request which ends only when it is released, and returns when it is
+// being carried out: the server asks for its body.
+func (s *service) hold() (release func()) {
 	s.t.Helper()
-	r, err := load.New(load.Workload{Kind: load.Slow, Conns: 1, MaxRequests: 1, Duration: d, Addr: s.Addr("http")})
+	c, err := net.Dial("tcp", s.Addr("http").Address)
 	require.NoError(s.t, err)
-	r.Start(context.Background())
-	s.t.Cleanup(func() { r.Stop() })
-	require.Eventually(s.t, func() bool { return r.Snapshot().Total().Sent == 1 }, 10*time.Second, time.Millisecond)
+	s.t.Cleanup(func() { _ = c.Close() })
+	require.NoError(s.t, c.SetDeadline(time.Now().Add(time.Minute)))
+	_, err = c.Write([]byte("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"))
+	require.NoError(s.t, err)
+	answers := bufio.NewReader(c)
+	line, err := answers.ReadString('\n')
+	require.NoError(s.t, err)
+	require.Equal(s.t, "HTTP/1.1 100 Continue\r\n", line)
+	_, err = answers.ReadString('\n')
+	require.NoError(s.t, err)
+	return func() {
+		s.t.Helper()
+		_, err := c.Write([]byte("held"))
+		require.NoError(s.t, err)
+		resp, err := http.ReadResponse(answers, nil)
+		require.NoError(s.t, err)
+		require.NoError(s.t, resp.Body.Close())
+		require.Equal(s.t, http.StatusOK, resp.StatusCode)
+	}
 }
 
 // remembered is what a new page is told of the past: the generations that there are
